@@ -1,0 +1,1 @@
+"""Serving: replicas, router, gateway and the production pointer; no Dagster inside."""

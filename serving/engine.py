@@ -1,0 +1,110 @@
+"""The one definition of the inference engine: how vLLM is started on a merged model.
+
+Evaluation and production both take their command line from `engine_command`; what is evaluated
+is what is served (same flags, same environment, same chat template and generation_config.json,
+both read by vLLM from the model folder itself).
+
+Invariants:
+- the engine listens on loopback only: vLLM leaves `/invocations`, `/metrics` and others open even
+  when it is given a key, so it is never exposed by itself;
+- weights are read as safetensors only, remote code is never trusted, the hub is never asked;
+- `EngineCommand.env` holds overrides: a runner starts `argv` with its own environment updated by
+  them.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+PYTHON_VARIABLE = "FTDM_SERVING_PYTHON"
+HOST = "127.0.0.1"
+
+
+class EngineError(Exception):
+    """The engine cannot be started as asked; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class EngineCommand:
+    """How to start one engine and where it then answers.
+
+    Attributes:
+        argv: The command line.
+        env: Environment variables to set on top of the runner's own.
+        health_url: Answers 200 once the engine is ready.
+        base_url: Root of the OpenAI-style API, without `/v1`.
+    """
+
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    health_url: str
+    base_url: str
+
+
+def serving_python() -> Path:
+    """Return the interpreter of the vLLM environment.
+
+    Raises:
+        EngineError: There is none.
+    """
+    named = os.environ.get(PYTHON_VARIABLE)
+    beside = Path(__file__).resolve().parents[1] / ".venv-serving" / "bin" / "python"
+    python = Path(named) if named else beside
+    if python.is_file() and os.access(python, os.X_OK):
+        return python
+    where = f"{PYTHON_VARIABLE} names {python}" if named else f"looked for {python}"
+    raise EngineError(
+        f"No interpreter of the vLLM environment ({where}): run `make serving-env`, "
+        f"or set {PYTHON_VARIABLE} to a Python that has vLLM."
+    )
+
+
+def engine_command(
+    model_folder: Path,
+    served_name: str,
+    port: int,
+    *,
+    cores: list[int] | None,
+    max_model_len: int,
+    dtype: str,
+) -> EngineCommand:
+    """Build the command that serves one merged model.
+
+    Args:
+        model_folder: Folder with config.json, tokenizer, generation_config.json and safetensors.
+        served_name: The model name that requests must give.
+        port: Port on loopback.
+        cores: CPU cores to bind to; None takes every core that this process may use.
+        max_model_len: Longest prompt and completion together, in tokens.
+        dtype: vLLM's name of the weights' type, such as `bfloat16`.
+
+    Raises:
+        EngineError: No model in the folder, or no vLLM environment.
+    """
+    folder = model_folder.resolve()
+    if not (folder / "config.json").is_file():
+        raise EngineError(f"{folder} holds no config.json: give the folder of a merged model.")
+    if not any(folder.glob("*.safetensors")):
+        raise EngineError(f"{folder} holds no *.safetensors: only safetensors weights are served.")
+    base_url = f"http://{HOST}:{port}"
+    argv = [str(serving_python()), "-m", "vllm.entrypoints.cli.main", "serve", str(folder)]
+    argv += ["--served-model-name", served_name, "--host", HOST, "--port", str(port)]
+    argv += ["--max-model-len", str(max_model_len), "--dtype", dtype]
+    # Blocks of 32: with the CPU default of 128, prompts below 128 tokens never hit the prefix
+    # cache. Eager: compiling takes longer than it wins back on short prompts.
+    argv += ["--enforce-eager", "--block-size", "32", "--load-format", "safetensors"]
+    argv += ["--disable-uvicorn-access-log"]
+    return EngineCommand(tuple(argv), _environment(cores), f"{base_url}/health", base_url)
+
+
+def _environment(cores: list[int] | None) -> dict[str, str]:
+    bound = sorted(os.sched_getaffinity(0)) if cores is None else cores
+    return {
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": ",".join(str(core) for core in bound),
+        "PYTHONUNBUFFERED": "1",
+    }
