@@ -1,0 +1,128 @@
+"""A domain model's folder: its ``defs.yaml``, and the files that it names."""
+
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ftdm_assets.provenance.digests import file_digest
+from ftdm_assets.settings import DomainModelSettings, SettingsError, load_settings, read_yaml
+
+DEFS = "defs.yaml"
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """Settings together with the folder that their relative paths start from."""
+
+    settings: DomainModelSettings
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Return the domain model's name."""
+        return self.settings.name
+
+    def resolve(self, path: str) -> Path:
+        """Return a path from ``defs.yaml``, relative ones starting from its folder."""
+        return (self.folder / Path(path).expanduser()).resolve()
+
+    def file_digest(self, path: str | None, setting: str) -> str:
+        """Return the digest of a file that a setting names; empty when it names none.
+
+        Raises:
+            SettingsError: if there is no such file.
+        """
+        if path is None:
+            return ""
+        found = self.resolve(path)
+        if not found.is_file():
+            raise SettingsError(
+                f"{self.folder / DEFS}: attributes.{setting}: there is no file {found}; "
+                "mend the path or put the file there"
+            )
+        return file_digest(found)
+
+    def taxonomy(self) -> dict[str, str]:
+        """Return the labels and their descriptions.
+
+        Raises:
+            SettingsError: if the taxonomy file is missing or is not a mapping or a list.
+        """
+        return _taxonomy(self)
+
+    def labels(self) -> list[str]:
+        """Return the labels, in the taxonomy's order."""
+        return list(self.taxonomy())
+
+
+@functools.lru_cache(maxsize=64)
+def _read_taxonomy(path: Path, modified: float) -> dict[str, str]:
+    document = read_yaml(path)
+    if isinstance(document, list):
+        return {str(label): "" for label in document}
+    if isinstance(document, dict) and document:
+        return {str(label): str(text or "") for label, text in document.items()}
+    raise SettingsError(
+        f"{path}: expected `label: description` on each line, or a list; "
+        "example: `password_reset: The customer forgot the password.`"
+    )
+
+
+def _taxonomy(model: ModelFolder) -> dict[str, str]:
+    taxonomy = model.settings.task.taxonomy
+    if isinstance(taxonomy, dict):
+        return taxonomy
+    if isinstance(taxonomy, list):
+        return dict.fromkeys(taxonomy, "")
+    path = model.resolve(taxonomy)
+    model.file_digest(taxonomy, "task.taxonomy")
+    labels = _read_taxonomy(path, path.stat().st_mtime)
+    only = model.settings.labels.labels_only
+    return {label: text for label, text in labels.items() if only is None or label in only}
+
+
+def models_folders() -> list[Path]:
+    """Return the folders that hold domain models: the package's, and ``FTDM_MODELS``."""
+    folders = [Path(__file__).resolve().parent / "models"]
+    extra = os.environ.get("FTDM_MODELS", "")
+    folders.extend(Path(part).resolve() for part in extra.split(os.pathsep) if part)
+    return folders
+
+
+def find_models() -> dict[str, Path]:
+    """Return the ``defs.yaml`` of every domain model by its folder's name."""
+    found: dict[str, Path] = {}
+    for folder in models_folders():
+        found.update({path.parent.name: path for path in sorted(folder.glob(f"*/{DEFS}"))})
+    return found
+
+
+def load_model(name: str) -> ModelFolder:
+    """Load a domain model by name.
+
+    Raises:
+        SettingsError: if there is none, or its settings are wrong.
+    """
+    models = find_models()
+    if name not in models:
+        known = ", ".join(sorted(models)) or "none"
+        raise SettingsError(
+            f"there is no domain model {name!r}; there are: {known}; make one with `ftdm new`"
+        )
+    return load_folder(models[name])
+
+
+def load_folder(defs: Path) -> ModelFolder:
+    """Load a domain model from its ``defs.yaml``.
+
+    Raises:
+        SettingsError: if the settings are wrong, or name another model than the folder.
+    """
+    settings = load_settings(defs)
+    if settings.name != defs.parent.name:
+        raise SettingsError(
+            f"{defs}: attributes.name: expected the folder's name {defs.parent.name!r}, "
+            f"found {settings.name!r}"
+        )
+    return ModelFolder(settings, defs.parent)

@@ -1,0 +1,1 @@
+"""Digests, manifests, verdicts, the artifact store and the gate: the evidence, without Dagster."""

@@ -1,0 +1,40 @@
+"""Lineage: the walk from a manifest to everything it was made from, over manifests alone."""
+
+from dataclasses import dataclass
+
+from ftdm_assets.provenance.statements import Manifest
+from ftdm_assets.provenance.store import ArtifactStore
+
+
+@dataclass(frozen=True)
+class Node:
+    """One artifact in a lineage, with the manifest that says how it was made."""
+
+    manifest_digest: str
+    manifest: Manifest
+    depth: int
+
+    @property
+    def asset(self) -> str:
+        """Return the asset's name under the model's key."""
+        return self.manifest.asset
+
+
+def ancestry(store: ArtifactStore, model: str, asset: str, manifest_digest: str) -> list[Node]:
+    """Return the artifact and all its ancestors, nearest first, each manifest once.
+
+    Raises:
+        StoreError: if a manifest on the way is missing or was changed.
+    """
+    nodes: dict[str, Node] = {}
+    queue = [(asset, manifest_digest, 0)]
+    while queue:
+        name, digest, depth = queue.pop(0)
+        if digest in nodes:
+            continue
+        manifest = store.manifest(model, name, digest)
+        nodes[digest] = Node(digest, manifest, depth)
+        queue.extend((ref.asset, ref.manifest, depth + 1) for ref in manifest.inputs)
+    return list(nodes.values())
+
+

@@ -1,0 +1,142 @@
+"""Manifests and verdicts as in-toto statements: plain JSON that standard tools read.
+
+Invariants:
+* A manifest names, by digest, everything that its artifact was made from, and which manifest of it
+  (one content may have been made twice), so lineage is a walk over manifests and nothing else.
+* A verdict names the digest it judged, the digests it was judged against, what was measured, the
+  threshold and the outcome. It says nothing about any other digest.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from ftdm_assets.provenance.digests import json_digest
+
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+MANIFEST_TYPE = "urn:ftdm:manifest:v1"
+VERDICT_TYPE = "urn:ftdm:verdict:v1"
+
+Severity = Literal["block", "warn"]
+
+
+@dataclass(frozen=True)
+class InputRef:
+    """One input of an artifact: the asset's name, the artifact's digest, the manifest's digest.
+
+    ``gate_only`` marks an input that was needed to allow the step, but is no part of its content
+    (the baseline scores before a training run).
+    """
+
+    asset: str
+    digest: str
+    manifest: str
+    gate_only: bool = False
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an artifact is and what it was made from.
+
+    Attributes:
+        asset: name under the model's key, such as ``cleaned_dataset``.
+        model: the domain model's name.
+        digest: hex SHA-256 of the artifact, its data version.
+        recipe: digest over asset, code version, configuration and input digests; two runs of one
+            recipe make the same artifact.
+        facts: what was counted or measured while making it (rows, seconds, scores).
+        attachments: further artifacts made beside it (a ledger), kind and digest by name.
+    """
+
+    asset: str
+    model: str
+    digest: str
+    kind: str
+    recipe: str
+    code_version: str
+    config: Mapping[str, Any]
+    inputs: tuple[InputRef, ...]
+    environment: Mapping[str, Any]
+    run: Mapping[str, Any]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    attachments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def statement(self) -> dict[str, Any]:
+        """Return the in-toto statement."""
+        predicate = asdict(self)
+        del predicate["digest"]
+        return _statement(MANIFEST_TYPE, f"{self.model}/{self.asset}", self.digest, predicate)
+
+    @staticmethod
+    def from_statement(statement: Mapping[str, Any]) -> "Manifest":
+        """Read a manifest back.
+
+        Raises:
+            ValueError: if the statement is not a manifest of this version.
+        """
+        digest, predicate = _parts(statement, MANIFEST_TYPE)
+        inputs = tuple(InputRef(**item) for item in predicate.pop("inputs"))
+        return Manifest(digest=digest, inputs=inputs, **predicate)
+
+    def manifest_digest(self) -> str:
+        """Return the digest of the manifest itself."""
+        return json_digest(self.statement())
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of one check on one artifact.
+
+    Attributes:
+        against: digests of what it was judged against, by asset name (the golden set, say).
+        measured: what the check measured.
+        threshold: the setting that it was judged by; a verdict under another threshold is stale.
+        reason: one sentence for a person; for a failed check it says what to do.
+        judged_at: ISO 8601 time in UTC with microseconds; the latest verdict counts.
+    """
+
+    check: str
+    asset: str
+    model: str
+    digest: str
+    passed: bool
+    severity: Severity
+    measured: Mapping[str, Any]
+    threshold: Mapping[str, Any]
+    reason: str
+    judged_at: str
+    code_version: str
+    run: Mapping[str, Any]
+    against: Mapping[str, str] = field(default_factory=dict)
+
+    def statement(self) -> dict[str, Any]:
+        """Return the in-toto statement."""
+        predicate = asdict(self)
+        del predicate["digest"]
+        return _statement(VERDICT_TYPE, f"{self.model}/{self.asset}", self.digest, predicate)
+
+    @staticmethod
+    def from_statement(statement: Mapping[str, Any]) -> "Verdict":
+        """Read a verdict back.
+
+        Raises:
+            ValueError: if the statement is not a verdict of this version.
+        """
+        digest, predicate = _parts(statement, VERDICT_TYPE)
+        return Verdict(digest=digest, **predicate)
+
+
+def _statement(kind: str, name: str, digest: str, predicate: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": name, "digest": {"sha256": digest}}],
+        "predicateType": kind,
+        "predicate": predicate,
+    }
+
+
+def _parts(statement: Mapping[str, Any], kind: str) -> tuple[str, dict[str, Any]]:
+    if statement.get("predicateType") != kind:
+        found = statement.get("predicateType")
+        raise ValueError(f"expected a statement of type {kind}, found {found!r}")
+    return statement["subject"][0]["digest"]["sha256"], dict(statement["predicate"])

@@ -1,0 +1,234 @@
+"""The artifact store: artifacts by digest, manifests and verdicts beside them.
+
+Invariants:
+* An artifact lives at ``artifacts/KIND/DIGEST/`` and is never changed once it is there.
+* Manifests and verdicts are only ever added; each file's name is its own digest.
+* The store alone answers every question of lineage: it needs no orchestrator and no database.
+
+A store is a local folder here; the layout is plain paths so that a bucket can hold it as well.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftdm_assets.provenance import files
+from ftdm_assets.provenance.digests import folder_digest, json_digest, merkle_root
+from ftdm_assets.provenance.statements import Manifest, Verdict
+
+RECORDS_FILE = "records.jsonl"
+DOCUMENT_FILE = "document.json"
+
+
+class StoreError(ValueError):
+    """Something in the store is missing or is not what its digest says."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A stored artifact: its kind (``dataset``, ``document``, ``model``…), digest and folder."""
+
+    kind: str
+    digest: str
+    path: Path
+
+
+class ArtifactStore:
+    """Content-addressed artifacts, manifests and verdicts under one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    # -- artifacts -------------------------------------------------------------------------------
+
+    def find(self, kind: str, digest: str) -> Artifact:
+        """Return a stored artifact.
+
+        Raises:
+            StoreError: if it is not in the store.
+        """
+        path = self._artifact_path(kind, digest)
+        if not path.is_dir():
+            raise StoreError(
+                f"{kind} {digest[:12]} is not in the store {self.root}; "
+                "materialise the asset that makes it again"
+            )
+        return Artifact(kind, digest, path)
+
+    def put_records(self, kind: str, rows: Iterable[Mapping[str, Any]]) -> Artifact:
+        """Store rows as JSON lines; the digest is the Merkle root over the rows' digests.
+
+        Each stored row carries its own ``digest``, over everything else in it. Rows are written in
+        the order of their digests, so the file does not depend on the order that they came in.
+        """
+        ordered = sorted((with_digest(row) for row in rows), key=lambda row: str(row["digest"]))
+        root = merkle_root(row["digest"] for row in ordered)
+        return self._put(kind, root, lambda path: _write_rows(path, ordered))
+
+    def put_files(self, kind: str, contents: Mapping[str, bytes]) -> Artifact:
+        """Store a few small files, by name, under their folder digest."""
+        listing = [
+            {"name": name, "algorithm": "sha256", "digest": hashlib.sha256(content).hexdigest()}
+            for name, content in sorted(contents.items())
+        ]
+        return self._put(kind, json_digest(listing), lambda path: _write_files(path, contents))
+
+    def put_document(self, kind: str, document: Mapping[str, Any]) -> Artifact:
+        """Store one JSON document; the digest is that of its canonical form."""
+        digest = json_digest(document)
+        return self._put(
+            kind, digest, lambda path: files.write_json(path / DOCUMENT_FILE, document)
+        )
+
+    def put_folder(self, kind: str, folder: Path) -> Artifact:
+        """Copy a folder into the store under its folder digest."""
+        return self._put(kind, folder_digest(folder), lambda path: _copy(folder, path))
+
+    def read_records(self, kind: str, digest: str) -> list[dict[str, Any]]:
+        """Read the rows of a stored dataset."""
+        return files.read_jsonl(self.find(kind, digest).path / RECORDS_FILE)
+
+    def read_document(self, kind: str, digest: str) -> dict[str, Any]:
+        """Read a stored JSON document."""
+        text = (self.find(kind, digest).path / DOCUMENT_FILE).read_text(encoding="utf-8")
+        document: dict[str, Any] = json.loads(text)
+        return document
+
+    def recompute(self, artifact: Artifact) -> str:
+        """Compute an artifact's digest anew from what lies in its folder."""
+        records, document = artifact.path / RECORDS_FILE, artifact.path / DOCUMENT_FILE
+        if records.exists():
+            rows = [with_digest(row) for row in files.read_jsonl(records)]
+            return merkle_root(row["digest"] for row in rows)
+        if document.exists():
+            return json_digest(json.loads(document.read_text(encoding="utf-8")))
+        return folder_digest(artifact.path)
+
+    def _artifact_path(self, kind: str, digest: str) -> Path:
+        return self.root / "artifacts" / kind / digest
+
+    def _put(self, kind: str, digest: str, fill: Callable[[Path], None]) -> Artifact:
+        target = self._artifact_path(kind, digest)
+        if not target.is_dir():
+            with files.folder_aside(target) as aside:
+                fill(aside)
+        return Artifact(kind, digest, target)
+
+    # -- manifests -------------------------------------------------------------------------------
+
+    def add_manifest(self, manifest: Manifest) -> str:
+        """Store a manifest and return its digest."""
+        digest = manifest.manifest_digest()
+        path = self._manifests(manifest.model, manifest.asset) / f"{digest}.json"
+        if not path.exists():
+            files.write_json(path, manifest.statement())
+        files.write_bytes(
+            self._recipes(manifest.model, manifest.asset) / manifest.recipe, digest.encode()
+        )
+        return digest
+
+    def set_head(self, model: str, asset: str, manifest_digest: str) -> None:
+        """Point to the manifest that downstream assets and checks read now."""
+        files.write_bytes(self._head(model, asset), manifest_digest.encode())
+
+    def head(self, model: str, asset: str) -> tuple[str, Manifest]:
+        """Return the current manifest of an asset and the manifest's digest.
+
+        Raises:
+            StoreError: if the asset was never materialised.
+        """
+        path = self._head(model, asset)
+        if not path.exists():
+            raise StoreError(f"{model}/{asset} has not been materialised yet; materialise it first")
+        digest = path.read_text()
+        return digest, self.manifest(model, asset, digest)
+
+    def manifest(self, model: str, asset: str, digest: str) -> Manifest:
+        """Return a manifest by its own digest, after checking that it still has that digest.
+
+        Raises:
+            StoreError: if it is missing or was changed.
+        """
+        path = self._manifests(model, asset) / f"{digest}.json"
+        if not path.exists():
+            raise StoreError(f"manifest {digest[:12]} of {model}/{asset} is missing: {path}")
+        manifest = Manifest.from_statement(json.loads(path.read_text(encoding="utf-8")))
+        if manifest.manifest_digest() != digest:
+            raise StoreError(f"{path} was changed: its content no longer has the digest {digest}")
+        return manifest
+
+    def manifest_for_recipe(self, model: str, asset: str, recipe: str) -> Manifest | None:
+        """Return the newest manifest made by a recipe whose artifact is still there, or None."""
+        pointer = self._recipes(model, asset) / recipe
+        if not pointer.exists():
+            return None
+        manifest = self.manifest(model, asset, pointer.read_text())
+        if not self._artifact_path(manifest.kind, manifest.digest).is_dir():
+            return None
+        return manifest
+
+    def manifests(self, model: str, asset: str) -> list[Manifest]:
+        """Return all manifests of an asset, oldest first."""
+        found = [
+            Manifest.from_statement(json.loads(path.read_text(encoding="utf-8")))
+            for path in self._manifests(model, asset).glob("*.json")
+        ]
+        return sorted(found, key=lambda manifest: str(manifest.run.get("finished_at", "")))
+
+    def _manifests(self, model: str, asset: str) -> Path:
+        return self.root / "manifests" / model / asset
+
+    def _head(self, model: str, asset: str) -> Path:
+        return self.root / "heads" / model / asset
+
+    def _recipes(self, model: str, asset: str) -> Path:
+        return self.root / "recipes" / model / asset
+
+    # -- verdicts --------------------------------------------------------------------------------
+
+    def add_verdict(self, verdict: Verdict) -> str:
+        """Store a verdict and return its digest."""
+        digest = json_digest(verdict.statement())
+        folder = self._verdicts(verdict.model, verdict.asset, verdict.digest)
+        files.write_json(folder / f"{digest}.json", verdict.statement())
+        return digest
+
+    def verdicts(self, model: str, asset: str, digest: str) -> list[Verdict]:
+        """Return all verdicts on an artifact, oldest first.
+
+        Raises:
+            StoreError: if a verdict's file was changed after it was written.
+        """
+        found = []
+        for path in self._verdicts(model, asset, digest).glob("*.json"):
+            statement = json.loads(path.read_text(encoding="utf-8"))
+            if json_digest(statement) != path.stem:
+                raise StoreError(f"{path} was changed: its content no longer has its name's digest")
+            found.append(Verdict.from_statement(statement))
+        return sorted(found, key=lambda verdict: verdict.judged_at)
+
+    def _verdicts(self, model: str, asset: str, digest: str) -> Path:
+        return self.root / "verdicts" / model / asset / digest
+
+
+def with_digest(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with its ``digest`` computed over all its other columns."""
+    content = {key: value for key, value in row.items() if key != "digest"}
+    return {**content, "digest": json_digest(content)}
+
+
+def _write_files(path: Path, contents: Mapping[str, bytes]) -> None:
+    for name, content in contents.items():
+        files.write_bytes(path / name, content)
+
+
+def _write_rows(path: Path, rows: list[Mapping[str, Any]]) -> None:
+    files.write_bytes(path / RECORDS_FILE, files.jsonl_bytes(rows))
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copytree(source, target, dirs_exist_ok=True)

