@@ -1,0 +1,77 @@
+"""Golden examples: human-verified inputs with the output that is right, never trained on.
+
+Invariants:
+* Every example has an id of its own. Without one in the file it is made from the input's content,
+  so that the scores of two versions of the set can be paired example by example.
+* Two examples never share an input: one question cannot count twice.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from golden.tables import GoldenError, field, required_text
+from golden.tables import read_rows as _read_rows
+
+_INPUTS = ("input", "text", "utterance", "ticket", "message", "body", "question", "prompt")
+_OUTPUTS = ("output", "label", "category", "intent", "answer", "completion", "target", "class")
+_IDS = ("example_id", "id", "record_id")
+_VERIFIERS = ("verified_by", "verifier", "reviewer")
+
+__all__ = ["Example", "GoldenError", "read_examples"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One golden example; ``verified_by`` is empty when the file does not say."""
+
+    example_id: str
+    input: str
+    output: str
+    verified_by: str
+
+
+def read_examples(
+    path: Path, *, input_column: str | None = None, output_column: str | None = None
+) -> list[Example]:
+    """Read a golden set from JSON lines, CSV or Parquet.
+
+    Raises:
+        GoldenError: one sentence that names the file, the row and the remedy.
+    """
+    inputs = (input_column.lower(),) if input_column else _INPUTS
+    outputs = (output_column.lower(),) if output_column else _OUTPUTS
+    numbered = []
+    for number, row in _read_rows(path):
+        text = required_text(path, number, row, inputs)
+        given = field(row, _IDS)
+        example_id = str(given) if given is not None and str(given).strip() else content_id(text)
+        verifier = field(row, _VERIFIERS)
+        output = required_text(path, number, row, outputs)
+        example = Example(example_id, text, output.strip(), str(verifier or "").strip())
+        numbered.append((number, example))
+    _refuse_repeats(path, numbered, "id", lambda example: example.example_id)
+    _refuse_repeats(path, numbered, "input", lambda example: " ".join(example.input.split()))
+    return [example for _, example in numbered]
+
+
+def content_id(text: str) -> str:
+    """Return the id of an example whose file gives none: from the content of its input."""
+    return f"golden-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def _refuse_repeats(
+    path: Path,
+    numbered: Sequence[tuple[int, Example]],
+    what: str,
+    key: Callable[[Example], str],
+) -> None:
+    seen: dict[str, int] = {}
+    for number, example in numbered:
+        first = seen.setdefault(key(example), number)
+        if first != number:
+            raise GoldenError(
+                f"{path}, row {number}: the {what} of row {first} again ({example.example_id}); "
+                f"remove or change one of the two"
+            )
