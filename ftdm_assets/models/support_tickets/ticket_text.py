@@ -1,0 +1,72 @@
+"""Renders one ticket: opening, filler, core with its slots filled, closing, typing noise.
+
+Invariants: the core's wording is kept but for the noise (about 15 % of tickets), noise never
+touches a slot, and a casual core (lower case at its start) gets casual surroundings.
+"""
+
+import random
+import re
+
+from ftdm_assets.models.support_tickets.ticket_parts import Parts, stream
+
+_SLOT = re.compile(r"\{(\w+)\}")
+_ARTICLE = re.compile(r"\b([Aa]) \{(\w+)\}")
+
+
+def fill(text: str, slots: dict[str, list[str]], rng: random.Random) -> str:
+    """Fill every slot in braces; "a" becomes "an" before a vowel."""
+
+    def with_article(found: re.Match[str]) -> str:
+        value = rng.choice(slots[found[2]])
+        return f"{found[1]}{'n' if value[0] in 'AEIOaeio' else ''} {value}"
+
+    return _SLOT.sub(lambda found: rng.choice(slots[found[1]]), _ARTICLE.sub(with_article, text))
+
+
+def _misspell(word: str, rng: random.Random) -> str:
+    at = rng.randrange(1, len(word) - 2)
+    how = rng.randrange(3)
+    if how == 0:
+        return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
+    if how == 1:
+        return word[:at] + word[at + 1 :]
+    return word[:at] + word[at] + word[at:]
+
+
+def add_noise(text: str, rng: random.Random) -> str:
+    """Return the text as a hurried customer types it: typos, or casing and marks left out."""
+    how = rng.randrange(4)
+    if how == 0:
+        return text.lower()
+    if how == 1:
+        return text.lower().replace("'", "").rstrip(".")
+    words = text.split(" ")
+    long_words = [i for i, word in enumerate(words) if len(word) >= 5 and word.isalpha()]
+    for at in rng.sample(long_words, min(how - 1, len(long_words))):
+        words[at] = _misspell(words[at], rng)
+    return " ".join(words)
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:] if not text.startswith(("I ", "I'")) else text
+
+
+def render(key: str, core: str, parts: Parts, extra: str = "") -> str:
+    """Return the ticket of the core called `key`; `extra` is a sentence put after the core."""
+    rng = stream("ticket", key)
+    opening = rng.choice(parts.openings) if rng.random() < 0.5 else ""
+    closing = rng.choice(parts.closings) if rng.random() < 0.5 else ""
+    filler = rng.choice(parts.fillers) if rng.random() < 0.3 and len(core) > 60 else ""
+    if core[0].islower():
+        opening, filler, closing = (_lower_first(part) for part in (opening, filler, closing))
+    if rng.random() < 0.15:
+        core = add_noise(core, rng)
+    core = fill(core, parts.slots, rng)
+    body = [filler, core, extra] if rng.random() < 0.5 else [core, filler, extra]
+    if filler and body[0] is core and core[-1].isalnum():
+        body[0] = core + "."
+    middle = " ".join(part for part in body if part)
+    line_break = "\n\n" if rng.random() < 0.25 else " "
+    if closing and middle[-1].isalnum():
+        middle += "." if line_break == " " else ""
+    return line_break.join(part for part in (opening, middle, closing) if part)
