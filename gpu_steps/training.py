@@ -1,0 +1,227 @@
+"""The training run itself: TRL's SFTTrainer over a PEFT adapter.
+
+Invariants: the seed is set before the adapter is made; only completion tokens carry loss, and the
+vocabulary head is computed for them alone (TRL's fused head); a checkpoint counts only when its
+marker says that all of it was written.
+"""
+
+import platform
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import peft
+import torch
+import transformers
+import trl
+from torch.utils.data import Sampler
+
+from gpu_steps import models
+from gpu_steps.adapters import add_adapter, save_adapter
+from gpu_steps.batching import LengthBatches
+from gpu_steps.reporting import Reporter
+from gpu_steps.rows import Example, Row, encode_rows
+from gpu_steps.train import Train, checked_losses
+
+__all__ = ["Run", "run", "save_adapter"]
+
+_MARKER = "whole"
+_REPORT_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training run leaves: the adapted model, one log entry a step, the result."""
+
+    model: Any
+    log: list[dict[str, Any]]
+    result: dict[str, Any]
+
+
+class CompletionTrainer(trl.SFTTrainer):  # type: ignore[misc]
+    """TRL's trainer with batches of like length and a log of every step."""
+
+    def __init__(self, *, order: Sampler[int], **options: Any) -> None:
+        self.order = order
+        self.started = time.monotonic()
+        super().__init__(**options)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        del train_dataset
+        return self.order
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the seconds so far, counted on through an interruption."""
+        logs["seconds"] = round(time.monotonic() - self.started, 3)
+        super().log(logs, start_time)
+
+
+class Progress(transformers.TrainerCallback):  # type: ignore[misc]
+    """Reports steps as they pass and marks checkpoints that are whole."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.reporter = reporter
+        self.reported = 0.0
+
+    def on_log(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """Report the newest step, not more often than every two seconds."""
+        del args, control, others
+        now = time.monotonic()
+        last = state.global_step >= state.max_steps
+        entry = state.log_history[-1]
+        if "loss" not in entry or (now - self.reported < _REPORT_SECONDS and not last):
+            return
+        self.reported = now
+        text = f"step {state.global_step} of {state.max_steps}: loss {entry['loss']:.4f}"
+        numbers = {"step": state.global_step, "steps": state.max_steps, "loss": entry["loss"]}
+        self.reporter.progress(text, **numbers)
+
+    def on_save(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """Mark the checkpoint as whole; the trainer calls this after its last file."""
+        del control, others
+        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _MARKER).touch()
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The whole checkpoint of the highest step; removes those that a kill left half-written."""
+    whole: dict[int, Path] = {}
+    for found in folder.glob("checkpoint-*"):
+        if (found / _MARKER).is_file():
+            whole[int(found.name.removeprefix("checkpoint-"))] = found
+        else:
+            shutil.rmtree(found)
+    return whole[max(whole)] if whole else None
+
+
+def run(config: Train, rows: list[Row], checkpoints: Path, reporter: Reporter) -> Run:
+    """Train, from the newest whole checkpoint in `checkpoints` if there is one."""
+    models.quiet_libraries()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    tokenizer = models.load_tokenizer(config.base_model)
+    examples = encode_rows(rows, tokenizer, config.max_length, config.train_file)
+    transformers.set_seed(config.seed)
+    model = add_adapter(models.load_model(config.base_model, config.dtype), config.lora)
+    trainer = _trainer(config, model, tokenizer, examples, checkpoints, reporter)
+    checkpoint = newest_checkpoint(checkpoints)
+    if checkpoint is not None:
+        reporter.log(f"going on from {checkpoint.name}")
+        trainer.started -= _seconds_at(checkpoint)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    log = [_entry(found) for found in trainer.state.log_history if "loss" in found]
+    return Run(trainer.model, log, _result(trainer, examples, log, checkpoint is not None))
+
+
+def _trainer(
+    config: Train,
+    model: Any,
+    tokenizer: Any,
+    examples: list[Example],
+    checkpoints: Path,
+    reporter: Reporter,
+) -> CompletionTrainer:
+    columns = {
+        "input_ids": [example.input_ids for example in examples],
+        "labels": [example.labels for example in examples],
+    }
+    lengths = [len(example.input_ids) for example in examples]
+    trainer = CompletionTrainer(
+        order=LengthBatches(lengths, config.batch_size, config.seed),
+        model=model,
+        args=_arguments(config, checkpoints),
+        train_dataset=datasets.Dataset.from_dict(columns),
+        processing_class=tokenizer,
+        callbacks=[Progress(reporter)],
+    )
+    trainer.remove_callback(transformers.PrinterCallback)
+    return trainer
+
+
+def _arguments(config: Train, checkpoints: Path) -> Any:
+    return trl.SFTConfig(
+        output_dir=str(checkpoints),
+        seed=config.seed,
+        num_train_epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        per_device_train_batch_size=config.batch_size,
+        warmup_steps=config.warmup_ratio,
+        lr_scheduler_type=config.scheduler,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        neftune_noise_alpha=config.neftune_alpha,
+        max_length=None,
+        bf16=False,
+        gradient_checkpointing=False,
+        save_strategy="steps",
+        save_steps=config.checkpoint_every,
+        save_total_limit=2,
+        logging_steps=1,
+        eval_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        dataset_kwargs={"skip_prepare_dataset": True},
+    )
+
+
+def _seconds_at(checkpoint: Path) -> float:
+    state = transformers.TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    return float(max((entry.get("seconds", 0.0) for entry in state.log_history), default=0.0))
+
+
+def _entry(found: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "step": found["step"],
+        "epoch": round(found["epoch"], 4),
+        "loss": found["loss"],
+        "learning_rate": found["learning_rate"],
+        "tokens": int(found["num_tokens"]),
+        "seconds": found["seconds"],
+    }
+
+
+def _result(
+    trainer: CompletionTrainer, examples: list[Example], log: list[dict[str, Any]], resumed: bool
+) -> dict[str, Any]:
+    first, final = checked_losses(log)
+    parameters = trainer.model.parameters()
+    return {
+        "steps": trainer.state.global_step,
+        "first_loss": first,
+        "final_loss": final,
+        "tokens": log[-1]["tokens"],
+        "seconds": log[-1]["seconds"],
+        "examples": len(examples),
+        "trained_tokens": sum(example.trained_tokens for example in examples),
+        "trainable_parameters": sum(one.numel() for one in parameters if one.requires_grad),
+        "resumed": resumed,
+        "environment": environment(),
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware that the adapter's bytes depend on."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "trl": trl.__version__,
+        "peft": peft.__version__,
+        "cpu": _processor(),
+        "gpu": gpu,
+        "threads": torch.get_num_threads(),
+        "platform": platform.platform(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
