@@ -46,9 +46,8 @@ def merge(config: Merge, reporter: Reporter) -> None:
     tokenizer = _tokenizer(config)
     with whole_folder(config.output) as folder:
         reporter.progress("merging the adapter into the base model")
-        model = adapters.load_adapter(
-            models.load_model(config.base_model, "float32"), config.adapter
-        )
+        base = models.load_model(config.base_model, "float32")
+        model = adapters.load_adapter(base, config.adapter)
         merged = model.merge_and_unload(safe_merge=True).to(models.DTYPES["bfloat16"])
         _write(merged, tokenizer, config, folder / "model")
         del base, model, merged

@@ -6,7 +6,6 @@ the loss as padding and the model never learns to stop).
 """
 
 import json
-import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ def quiet_libraries() -> None:
     """Turn off progress bars and chatter: a step reports in its own words."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # Announcements between these libraries; nothing that a step's user could act on.
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 

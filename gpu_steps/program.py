@@ -5,6 +5,7 @@ configuration and the input, 1 for everything else, 143 when the parent stopped 
 """
 
 import argparse
+import logging
 import os
 import sys
 import time
@@ -32,6 +33,7 @@ def run_program(
     path: Path = parser.parse_args(arguments).config
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns when imported
     stop_on_sigterm()
     die_with_parent()
     try:

@@ -95,7 +95,7 @@ def encode_rows(rows: list[Row], tokenizer: Any, max_length: int, path: Path) ->
         where = f"{path}, line {number} (record {row.record_id})"
         length = len(prompt) + len(answer)
         if length > max_length:
-            msg = f"{where}: {length} tokens exceed max_length {max_length}; raise it or drop the row."
+            msg = f"{where}: {length} tokens exceed max_length {max_length}; raise it or drop it."
             raise ConfigError(msg)
         if answer[-1] != end or end not in tokenizer.all_special_ids:
             msg = f"{where}: the completion does not end with the model's end-of-turn token."
