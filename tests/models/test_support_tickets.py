@@ -267,7 +267,7 @@ def test_a_slot_after_a_takes_the_right_article() -> None:
 
 def test_a_text_too_short_to_reword_is_refused() -> None:
     with pytest.raises(ValueError, match="choose a longer one"):
-        reworded("Wrong item received", [], 0.86, stream("test"))
+        reworded("Wrong item received", load_parts(), 0.86, stream("test"))
 
 
 def test_output_does_not_depend_on_the_working_directory(

@@ -51,7 +51,7 @@ def near_duplicates(bases: Iterable[Draft], parts: Parts) -> list[Draft]:
         replace(
             base,
             key=f"{base.key}+near",
-            text=reworded(base.text, parts.shared["swaps"], NEAR_FLOOR, stream("near", base.key)),
+            text=reworded(base.text, parts, NEAR_FLOOR, stream("near", base.key)),
             place=_later(base.place, "near", base.key),
             kind="near_duplicate",
             detail="a word or two changed",
@@ -226,7 +226,7 @@ def golden_leaks(golden: list[dict[str, str]], parts: Parts) -> list[Draft]:
         exact = number < 8
         text = example["input"]
         if not exact:
-            text = reworded(text, parts.shared["swaps"], LEAK_FLOOR, rng)
+            text = reworded(text, parts, LEAK_FLOOR, rng)
         drafts.append(
             Draft(
                 f"leak/{number}", text, example["output"], rng.choice(ANNOTATORS), rng.random(),

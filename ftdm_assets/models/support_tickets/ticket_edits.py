@@ -5,9 +5,8 @@ duplicate differs in words and has a character 3-gram similarity of at least the
 """
 
 import random
-from collections.abc import Sequence
 
-from ftdm_assets.models.support_tickets.ticket_parts import comparison_key, similarity
+from ftdm_assets.models.support_tickets.ticket_parts import Parts, comparison_key, similarity
 
 
 def retyped(text: str, rng: random.Random) -> str:
@@ -24,25 +23,23 @@ def retyped(text: str, rng: random.Random) -> str:
     return next(way for way in ways if way != text)
 
 
-def _edited_once(words: list[str], swaps: dict[str, str], rng: random.Random) -> list[str]:
-    if len(words) < 3:
+def _edited_once(words: list[str], changes: dict[str, str], rng: random.Random) -> list[str]:
+    places = [at for at in range(1, len(words) - 1) if words[at] in changes]
+    if not places:
         return words
-    at = rng.randrange(1, len(words) - 1)
-    word = words[at]
-    if word in swaps:
-        return [*words[:at], swaps[word], *words[at + 1 :]]
-    if word.isalpha() and word.islower() and len(word) <= 5:
-        return words[:at] + words[at + 1 :]
-    return words
+    at = rng.choice(places)
+    new = changes[words[at]]
+    return [*words[:at], *([new] if new else []), *words[at + 1 :]]
 
 
-def reworded(text: str, swaps: Sequence[Sequence[str]], floor: float, rng: random.Random) -> str:
+def reworded(text: str, parts: Parts, floor: float, rng: random.Random) -> str:
     """Return the text with a word or two changed, similarity at least `floor`.
 
     Raises:
         ValueError: 200 tries gave no such text (it is too short).
     """
-    table: dict[str, str] = {pair[0]: pair[1] for pair in swaps}
+    swapped = {pair[0]: pair[1] for pair in parts.shared["swaps"]}
+    table = swapped | {word: "" for word in parts.shared["droppable"] if rng.random() < 0.5}
     for _ in range(200):
         words = _edited_once(text.split(" "), table, rng)
         if rng.random() < 0.5:

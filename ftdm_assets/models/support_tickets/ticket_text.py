@@ -47,6 +47,12 @@ def add_noise(text: str, rng: random.Random) -> str:
     return " ".join(words)
 
 
+def _joined(sentences: list[str]) -> str:
+    *before, last = sentences
+    ended = [part + "." if part[-1].isalnum() else part for part in before]
+    return " ".join([*ended, last])
+
+
 def _lower_first(text: str) -> str:
     return text[:1].lower() + text[1:] if not text.startswith(("I ", "I'")) else text
 
@@ -63,9 +69,7 @@ def render(key: str, core: str, parts: Parts, extra: str = "") -> str:
         core = add_noise(core, rng)
     core = fill(core, parts.slots, rng)
     body = [filler, core, extra] if rng.random() < 0.5 else [core, filler, extra]
-    if filler and body[0] is core and core[-1].isalnum():
-        body[0] = core + "."
-    middle = " ".join(part for part in body if part)
+    middle = _joined([part for part in body if part])
     line_break = "\n\n" if rng.random() < 0.25 else " "
     if closing and middle[-1].isalnum():
         middle += "." if line_break == " " else ""
