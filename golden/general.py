@@ -85,7 +85,9 @@ def _question(path: Path, number: int, row: dict[str, Any]) -> Question:
     subject = str(field(row, ("subject",)) or "general")
     texts = tuple(str(choice) for choice in choices)
     given = field(row, ("question_id", "id"))
-    question_id = str(given) if given is not None else content_id("\n".join([text, *texts]))
+    question_id = (
+        str(given) if given is not None else content_id("\n".join([subject, text, *texts]))
+    )
     return Question(question_id, text, texts, answer, subject)
 
 

@@ -1,1 +1,1 @@
-
+"""Pure functions on tables of records: contract, cleaning, agreement, label errors, the mix."""

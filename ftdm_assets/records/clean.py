@@ -1,0 +1,160 @@
+"""From raw annotations to training records, with a ledger that accounts for every row.
+
+The order is: normalise → empty, too long → mask personal data → exact duplicates with consensus →
+near duplicates with consensus → too near to a golden example → suspected label errors.
+
+Invariants:
+* Every raw row is in the ledger exactly once, kept or dropped with the reason.
+* What is kept depends on contents and ids, never on the order of the rows.
+* Nothing that is kept equals, or is near, a golden example or another kept record.
+* No record is kept whose data class is above the class that the model may learn from.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from ftdm_assets.records.cleaning_steps import Row, Worksheet
+from ftdm_assets.records.contract import DATA_CLASSES, RAW_COLUMNS
+from ftdm_assets.records.label_errors import Suspect
+
+LEDGER_COLUMNS = ("row", "record_id", "outcome", "reason", "lost_to", "similarity", "masked")
+
+
+@dataclass(frozen=True)
+class CleanSettings:
+    """Thresholds and choices of the cleaning.
+
+    Attributes:
+        max_characters: inputs longer than this are dropped.
+        near_threshold: similarity (0-1) from which two records are near duplicates.
+        golden_threshold: similarity from which a record is too near to a golden example.
+        label_errors: drop suspected label errors, or keep and list them only.
+        label_error_confidence: suspects below this (0.5-1) are listed, never dropped.
+        personal_data: mask it, drop the record, or keep it as it is.
+        allowed_data_class: the highest class that the model may learn from.
+    """
+
+    max_characters: int = 4000
+    near_threshold: float = 0.8
+    golden_threshold: float = 0.7
+    label_errors: Literal["drop", "keep"] = "drop"
+    label_error_confidence: float = 0.9
+    personal_data: Literal["mask", "drop", "keep"] = "mask"
+    allowed_data_class: str = "internal"
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot be meant.
+
+        Raises:
+            ValueError: naming the setting and its values.
+        """
+        choices = {
+            "label_errors": ("drop", "keep"),
+            "personal_data": ("mask", "drop", "keep"),
+            "allowed_data_class": DATA_CLASSES,
+        }
+        for name, values in choices.items():
+            if getattr(self, name) not in values:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; use {', '.join(values)}")
+        for name in ("near_threshold", "golden_threshold"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; use a number in (0, 1]")
+        if not 0.5 <= self.label_error_confidence <= 1:
+            raise ValueError(
+                f"label_error_confidence is {self.label_error_confidence}; use 0.5 to 1"
+            )
+        if self.max_characters < 1:
+            raise ValueError(f"max_characters is {self.max_characters}; use at least 1")
+
+
+@dataclass(frozen=True)
+class CleanResult:
+    """What was kept, what became of every row, and by which thresholds.
+
+    Attributes:
+        records: the raw frame's columns, cleaned, sorted by record id.
+        ledger: LEDGER_COLUMNS, one row a raw row, in the order of the raw frame. ``reason`` is
+            blank for kept rows; ``lost_to`` names a record or golden example, or is blank;
+            ``similarity`` is NaN where it does not apply; ``masked`` lists kinds with commas.
+        suspects: suspected label errors, most confident first, dropped or not.
+        thresholds: the settings.
+        counts: rows by reason, and ``raw``, ``kept``, ``dropped``, ``masked``, ``suspects``.
+    """
+
+    records: pd.DataFrame
+    ledger: pd.DataFrame
+    suspects: tuple[Suspect, ...]
+    thresholds: dict[str, Any]
+    counts: dict[str, int]
+
+
+def clean(
+    raw: pd.DataFrame, golden: Mapping[str, str], settings: CleanSettings | None = None
+) -> CleanResult:
+    """Clean a raw frame; ``golden`` maps the golden examples' ids to their inputs.
+
+    Raises:
+        ValueError: if the frame lacks a column of the contract.
+    """
+    missing = [column for column in RAW_COLUMNS if column not in raw.columns]
+    if missing:
+        raise ValueError(f"the raw frame has no column {', '.join(missing)}; check the source")
+    settings = settings or CleanSettings()
+    sheet = Worksheet.of(raw)
+    sheet.refuse_data_classes(settings.allowed_data_class)
+    sheet.normalise(settings.max_characters)
+    sheet.handle_personal_data(settings.personal_data)
+    sheet.settle_exact_duplicates()
+    sheet.settle_near_duplicates(settings.near_threshold)
+    sheet.drop_near_golden(golden, settings.golden_threshold, settings.personal_data == "mask")
+    limit = settings.label_error_confidence if settings.label_errors == "drop" else None
+    suspects = sheet.find_label_errors(limit)
+    return CleanResult(
+        records=_records(sheet.rows),
+        ledger=_ledger(sheet.rows),
+        suspects=tuple(suspects),
+        thresholds=asdict(settings),
+        counts=_counts(sheet.rows, len(suspects)),
+    )
+
+
+def _records(rows: list[Row]) -> pd.DataFrame:
+    kept = sorted((row for row in rows if row.kept), key=lambda row: row.record_id)
+    values = [[getattr(row, column) for column in RAW_COLUMNS] for row in kept]
+    frame = pd.DataFrame(values, columns=list(RAW_COLUMNS))
+    return frame.astype({**dict.fromkeys(RAW_COLUMNS, object), "row": "int64"})
+
+
+def _ledger(rows: list[Row]) -> pd.DataFrame:
+    entries = [
+        (
+            row.row,
+            row.record_id,
+            "kept" if row.kept else "dropped",
+            row.reason,
+            row.lost_to,
+            row.similarity,
+            ",".join(row.masked),
+        )
+        for row in rows
+    ]
+    frame = pd.DataFrame(entries, columns=list(LEDGER_COLUMNS))
+    texts = ("record_id", "outcome", "reason", "lost_to", "masked")
+    return frame.astype({"row": "int64", "similarity": "float64", **dict.fromkeys(texts, object)})
+
+
+def _counts(rows: list[Row], suspects: int) -> dict[str, int]:
+    reasons = Counter(row.reason for row in rows if not row.kept)
+    kept = sum(row.kept for row in rows)
+    return {
+        "raw": len(rows),
+        "kept": kept,
+        "dropped": len(rows) - kept,
+        "masked": sum(bool(row.masked) for row in rows),
+        "suspects": suspects,
+        **dict(sorted(reasons.items())),
+    }

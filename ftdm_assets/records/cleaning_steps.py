@@ -1,0 +1,167 @@
+"""The steps of the cleaning, each on the rows that the steps before have left.
+
+Invariants:
+* A row is dropped once, by the first step that has a reason, and never comes back.
+* Steps read contents, ids and votes; the position of a row decides nothing.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from ftdm_assets.records import consensus, duplicates, personal_data
+from ftdm_assets.records.contract import DATA_CLASSES
+from ftdm_assets.records.label_errors import Suspect, suspected_label_errors
+from ftdm_assets.records.normalise import duplicate_key, normalise, normalise_output
+
+
+@dataclass
+class Row:
+    """A raw row on its way through the steps; ``reason`` is blank while it is kept."""
+
+    record_id: str
+    input: str
+    output: str
+    annotator: str
+    annotated_at: str
+    source: str
+    data_class: str
+    row: int
+    reason: str = ""
+    lost_to: str = ""
+    similarity: float = math.nan
+    masked: tuple[str, ...] = ()
+    votes: int = 1
+
+    @property
+    def kept(self) -> bool:
+        """Whether no step has dropped the row so far."""
+        return not self.reason
+
+    def drop(self, reason: str, lost_to: str = "", similarity: float = math.nan) -> None:
+        """Drop the row."""
+        self.reason, self.lost_to, self.similarity = reason, lost_to, similarity
+
+    def rank(self) -> tuple[str, str, str]:
+        """Return the row's place in an order by content."""
+        return (self.input, self.output, self.record_id)
+
+
+@dataclass(frozen=True)
+class Worksheet:
+    """All rows of a raw frame, in its order, and the steps to apply to them in turn."""
+
+    rows: list[Row]
+
+    @staticmethod
+    def of(raw: pd.DataFrame) -> "Worksheet":
+        """Take the rows of a raw frame; missing values become blank."""
+        fields = tuple(Row.__dataclass_fields__)[:7]
+        columns = [[_text(value) for value in raw[name]] for name in fields]
+        numbers = [int(number) for number in raw["row"]]
+        return Worksheet([Row(*values) for values in zip(*columns, numbers, strict=True)])
+
+    def _left(self) -> list[Row]:
+        return sorted((row for row in self.rows if row.kept), key=Row.rank)
+
+    def refuse_data_classes(self, allowed: str) -> None:
+        """Drop what is above the allowed class, or of no known class."""
+        fine = DATA_CLASSES[: DATA_CLASSES.index(allowed) + 1]
+        for row in self._left():
+            if row.data_class not in fine:
+                row.drop("data_class_refused")
+
+    def normalise(self, max_characters: int) -> None:
+        """Normalise the texts; drop empty and over-long inputs, and missing outputs."""
+        for row in self._left():
+            row.input, row.output = normalise(row.input), normalise_output(row.output)
+            if not row.input:
+                row.drop("empty")
+            elif len(row.input) > max_characters:
+                row.drop("too_long")
+            elif not row.output:
+                row.drop("missing_output")
+
+    def handle_personal_data(self, choice: Literal["mask", "drop", "keep"]) -> None:
+        """Mask personal data in inputs and outputs, or drop the records that hold any."""
+        if choice == "keep":
+            return
+        for row in self._left():
+            text, kinds = personal_data.mask(row.input)
+            output, output_kinds = personal_data.mask(row.output)
+            found = tuple(sorted({*kinds, *output_kinds}))
+            if found and choice == "drop":
+                row.drop("personal_data")
+            elif found:
+                row.input, row.output, row.masked = text, output, found
+
+    def settle_exact_duplicates(self) -> None:
+        """Let the annotations of one input agree on one record."""
+        left = self._left()
+        keys = [duplicate_key(row.input) for row in left]
+        _settle(left, duplicates.same_key_groups(keys), "exact_duplicate", lambda _a, _b: 1.0)
+
+    def settle_near_duplicates(self, threshold: float) -> None:
+        """Let near duplicates agree on one record; a record speaks for those it has absorbed."""
+        left = self._left()
+        pairs = duplicates.near_pairs([row.input for row in left], None, threshold)
+        groups = duplicates.groups(len(left), ((pair.i, pair.j) for pair in pairs))
+        _settle(left, groups, "near_duplicate", duplicates.similarity)
+
+    def drop_near_golden(self, golden: Mapping[str, str], threshold: float, masked: bool) -> None:
+        """Drop what equals a golden example's input, or comes near to it."""
+        ids = sorted(golden)
+        texts = [normalise(golden[example_id]) for example_id in ids]
+        if masked:
+            texts = [personal_data.mask(text)[0] for text in texts]
+        by_key = {duplicate_key(texts[place]): ids[place] for place in reversed(range(len(ids)))}
+        for row in self._left():
+            if example_id := by_key.get(duplicate_key(row.input)):
+                row.drop("golden_overlap", example_id, 1.0)
+        left = self._left()
+        pairs = duplicates.near_pairs([row.input for row in left], texts, threshold)
+        for pair in sorted(pairs, key=lambda p: (p.i, -p.similarity, p.j)):
+            if left[pair.i].kept:
+                left[pair.i].drop("golden_near_duplicate", ids[pair.j], pair.similarity)
+
+    def find_label_errors(self, drop_from: float | None) -> list[Suspect]:
+        """Return suspected label errors; drop those at least as sure as ``drop_from``, if given."""
+        left = self._left()
+        suspects = suspected_label_errors(
+            [row.record_id for row in left],
+            [row.input for row in left],
+            [row.output for row in left],
+        )
+        wrong = {
+            s.record_id for s in suspects if drop_from is not None and s.confidence >= drop_from
+        }
+        for row in left:
+            if row.record_id in wrong:
+                row.drop("suspected_label_error")
+        return suspects
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else "" if pd.isna(value) else str(value)
+
+
+def _settle(
+    rows: list[Row],
+    groups: Iterable[list[int]],
+    same_label: Literal["exact_duplicate", "near_duplicate"],
+    similarity: Callable[[str, str], float],
+) -> None:
+    for group in groups:
+        members = [
+            consensus.Member(row.record_id, row.input, row.output, row.votes)
+            for row in (rows[place] for place in group)
+        ]
+        decision = consensus.decide(members, same_label)
+        for loss in decision.losses:
+            loser, winner = rows[group[loss.place]], members[loss.lost_to]
+            loser.drop(loss.reason, winner.record_id, similarity(loser.input, winner.input))
+        if decision.kept is not None:
+            rows[group[decision.kept]].votes = decision.votes

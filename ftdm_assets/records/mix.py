@@ -1,0 +1,89 @@
+"""The training rows: domain records and a small share of general instructions, in a seeded order.
+
+Invariants:
+* The general share is 5-10 % of all rows, as near to the wished share as whole rows allow.
+* Selection and order depend on contents, ids and the seed, never on the order of the input rows.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import pandas as pd
+
+LOWEST_SHARE, HIGHEST_SHARE = Fraction(1, 20), Fraction(1, 10)
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """A general instruction and its response, to keep the model's general ability."""
+
+    instruction: str
+    response: str
+
+    @property
+    def record_id(self) -> str:
+        """An id from the content."""
+        content = f"{self.instruction}\n\n{self.response}"
+        return f"general-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+
+
+@dataclass(frozen=True)
+class ChatRow:
+    """One training example as text: the prompt, and the completion that is trained on."""
+
+    record_id: str
+    origin: Literal["domain", "general"]
+    prompt: str
+    completion: str
+
+
+def general_rows(domain_rows: int, share: float) -> int:
+    """Return how many general rows make up ``share`` of all rows beside the domain rows."""
+    count = round(share * domain_rows / (1 - share))
+    if count > HIGHEST_SHARE * (domain_rows + count):
+        return count - 1
+    return count + (count < LOWEST_SHARE * (domain_rows + count))
+
+
+def training_rows(
+    records: pd.DataFrame,
+    instructions: Sequence[Instruction],
+    render: Callable[[str, str], tuple[str, str]],
+    share: float,
+    seed: int,
+) -> list[ChatRow]:
+    """Mix records with general instructions.
+
+    ``records`` has record_id, input, output; ``render`` makes a prompt and completion of a pair.
+
+    Raises:
+        ValueError: if the share is outside 5-10 % or there are too few different instructions.
+    """
+    if not LOWEST_SHARE <= Fraction(str(share)) <= HIGHEST_SHARE:
+        raise ValueError(f"a general share of {share} is outside 0.05-0.10; change general_share")
+    wanted = general_rows(len(records), share)
+    different = {item.record_id: item for item in instructions}
+    if wanted > len(different):
+        raise ValueError(
+            f"a general share of {share} of {len(records)} records needs {wanted} instructions, "
+            f"there are {len(different)}; add some or lower general_share"
+        )
+    chosen = sorted(different, key=lambda name: _lot(seed, "choose", name))[:wanted]
+    general = [
+        ChatRow(name, "general", *render(different[name].instruction, different[name].response))
+        for name in chosen
+    ]
+    columns = (records["record_id"], records["input"], records["output"])
+    domain = [
+        ChatRow(record_id, "domain", *render(text, output))
+        for record_id, text, output in zip(*columns, strict=True)
+    ]
+    rows = [*domain, *general]
+    return sorted(rows, key=lambda row: (_lot(seed, row.origin, row.record_id), row.prompt))
+
+
+def _lot(seed: int, *parts: str) -> str:
+    return hashlib.sha256("\n".join([str(seed), *parts]).encode()).hexdigest()
