@@ -46,16 +46,17 @@ def loss_curve(steps: Sequence[int], losses: Sequence[float]) -> bytes:
             fontweight="bold",
         )
     axes.set_xlabel("step")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
     axes.legend(frameon=False)
     return _png(figure)
 
 
 def _running_mean(values: Sequence[float]) -> Any:
-    window = max(1, len(values) // 12)
+    half = len(values) // 24
     padded = np.concatenate([np.zeros(1), np.cumsum(np.asarray(values, dtype=float))])
-    ends = np.arange(1, len(values) + 1)
-    starts = np.maximum(0, ends - window)
+    places = np.arange(len(values))
+    starts = np.maximum(0, places - half)
+    ends = np.minimum(len(values), places + half + 1)
     return (padded[ends] - padded[starts]) / (ends - starts)
 
 
@@ -66,13 +67,13 @@ def confusion_matrix(counts: Sequence[Sequence[int]], labels: Sequence[str]) -> 
     """
     table = np.asarray(counts, dtype=float)
     rows, columns = table.shape
-    side = max(4.5, 2.4 + 0.215 * rows)
-    figure, axes = _canvas("", side + 1.2, side)
+    side = max(4.2, 2.1 + 0.167 * rows)
+    figure, axes = _canvas("", side + 0.5, side)
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     right = np.eye(rows, columns, dtype=bool)
     axes.imshow(_shade(shares, right), aspect="equal", interpolation="nearest")
     names = [*labels, "(no label)"][:columns]
-    size = 10 if rows <= 15 else 7.5
+    size = 9.5 if rows <= 15 else 7.2
     axes.set_xticks(range(columns), names, rotation=90, fontsize=size)
     axes.set_yticks(range(rows), list(labels), fontsize=size)
     for row, column in zip(*np.nonzero(table), strict=True):
@@ -95,7 +96,7 @@ def confusion_matrix(counts: Sequence[Sequence[int]], labels: Sequence[str]) -> 
     axes.set_ylabel("expected")
     total, correct = int(table.sum()), int(table[right].sum())
     axes.set_title(f"{correct} of {total} right", loc="left", color=_INK, fontweight="bold")
-    return _png(figure)
+    return _png(figure, tight=True)
 
 
 def _shade(shares: Any, right: Any) -> Any:
@@ -130,7 +131,7 @@ def label_balance(before: Mapping[str, int], after: Mapping[str, int]) -> bytes:
     axes.set_ylim(-0.7, len(labels) - 0.3)
     axes.grid(visible=False, axis="y")
     axes.margins(x=0.08)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
     axes.legend(frameon=False, loc="lower right")
     return _png(figure)
 
@@ -144,7 +145,8 @@ def drop_reasons(counts: Mapping[str, int], kept: int) -> bytes:
     values = [counts[name] for name in names]
     _bars(axes, [name.replace("_", " ") for name in names], values, [_ORANGE] * len(names))
     if not names:
-        axes.text(0.5, 0.5, "nothing was dropped", ha="center", transform=axes.transAxes)
+        axes.set_axis_off()
+        axes.text(0, 0.5, "Nothing was dropped.", color=_GREY, transform=axes.transAxes)
     return _png(figure)
 
 
@@ -161,7 +163,7 @@ def length_histogram(lengths: Sequence[int], limit: int | None = None, unit: str
         axes.axvline(limit, color=_ORANGE, linewidth=1.6, label=f"limit {limit:,}")
     axes.set_xlabel(unit)
     axes.set_ylabel("records")
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
     if axes.get_legend_handles_labels()[1]:
         axes.legend(frameon=False)
     return _png(figure)
@@ -176,15 +178,21 @@ def score_bars(scores: Mapping[str, float], target: float | None = None) -> byte
         colours[0] = _GREEN if reached else _ORANGE
     figure, axes = _canvas("Accuracy on the golden set", _WIDTH, 1.5 + 0.42 * len(names))
     values = [scores[name] for name in names]
-    _bars(axes, names, values, colours, "{:.1%}")
-    axes.set_xlim(0, 1.1)
+    _bars(axes, names, values, colours, "{:.1%}", inside=0.2)
+    axes.set_xlim(0, 1)
     axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     if target is not None:
-        axes.axvline(
-            target, color=_INK, linewidth=1.4, linestyle="--", label=f"target {target:.0%}"
+        axes.axvline(target, color=_INK, linewidth=1.4, linestyle="--")
+        axes.annotate(
+            f"target {target:.1%}".replace(".0%", "%"),
+            (target, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 4),
+            textcoords="offset points",
+            ha="right" if target > 0.5 else "left",
+            color=_INK,
         )
-        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.16))
     return _png(figure)
 
 
@@ -194,15 +202,26 @@ def _bars(
     values: Sequence[float],
     colours: Sequence[str],
     form: str = "{:,}",
+    inside: float = float("inf"),
 ) -> None:
+    """Draw bars with their values: behind the end, or within the bars longer than ``inside``."""
     places = list(range(len(names)))
     axes.barh(places, values, height=0.62, color=colours)
     for place, value in zip(places, values, strict=True):
-        axes.text(value, place, " " + form.format(value), va="center", color=_INK)
+        within = value > inside
+        # Within the bar it stands at the beginning, where no target line crosses it.
+        axes.text(
+            0 if within else value,
+            place,
+            f" {form.format(value)}",
+            va="center",
+            color="white" if within else _INK,
+            fontweight="bold" if within else "normal",
+        )
     axes.set_yticks(places, list(names))
     axes.grid(visible=False, axis="y")
     axes.margins(x=0.1)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
 
 
 def _canvas(title: str, width: float, height: float) -> tuple[Figure, Axes]:
@@ -218,7 +237,8 @@ def _canvas(title: str, width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _png(figure: Figure) -> bytes:
+def _png(figure: Figure, *, tight: bool = False) -> bytes:
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", metadata={"Software": None})
+    box = "tight" if tight else None
+    figure.savefig(stream, format="png", metadata={"Software": None}, bbox_inches=box)
     return stream.getvalue()
