@@ -1,0 +1,349 @@
+"""Starting, stopping and resuming versions: N supervised replicas and one router for each.
+
+Invariants:
+- a version is `ready` only after each replica has answered for its own served name and the router
+  counts every one of them; the pointer accepts no version that is not;
+- starting what is up already changes nothing and returns at once;
+- a start that fails stops whatever it started and raises with the end of the log that tells why;
+- replicas get disjoint cores when there are enough of them, all cores otherwise.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from serving import names
+from serving.engine import HOST, EngineCommand, EngineError, engine_command
+from serving.health import healthy_replicas, port_is_free, serves
+from serving.home import Home
+from serving.pointer import PointerStore
+from serving.router import RouterError, router_command
+from serving.supervision import Program, SupervisionError, Supervisor
+from serving.versions import Replica, Version
+
+_FIRST_PORT, _PORTS = 20000, 10000
+_POLL_S = 0.2
+_LIVES = 3
+_PROGRESS_EVERY_S = 10.0
+
+
+class DeploymentError(Exception):
+    """A version could not be started or stopped; the message says why and what to do."""
+
+
+class EngineBuilder(Protocol):
+    """How an engine's command is made; `serving.engine.engine_command` unless a test says so."""
+
+    def __call__(
+        self,
+        model_folder: Path,
+        served_name: str,
+        port: int,
+        *,
+        cores: list[int] | None,
+        max_model_len: int,
+        dtype: str,
+    ) -> EngineCommand:
+        """Return the command for one replica."""
+        ...
+
+
+@dataclass(frozen=True)
+class VersionSpec:
+    """What to start: a version, in its full form, and the folder of its merged model."""
+
+    model: str
+    version: str
+    digest: str
+    folder: Path
+    max_model_len: int
+    dtype: str
+
+
+@dataclass(frozen=True)
+class RunningVersion:
+    """A version that answers; `seconds` is how long the start took (0 when it was up)."""
+
+    version: Version
+    seconds: float
+
+
+def start_version(
+    home: Path,
+    spec: VersionSpec,
+    *,
+    replicas: int = 2,
+    timeout_s: float = 300.0,
+    progress: Callable[[str], None] = lambda _: None,
+    engine: EngineBuilder = engine_command,
+) -> RunningVersion:
+    """Start a version behind its own router and wait until all of it answers.
+
+    Raises:
+        DeploymentError: It did not come up; what was started has been stopped.
+        PointerError: The version is bound to another digest.
+    """
+    began = time.monotonic()
+    supervisor = Supervisor(home)
+    with PointerStore(home) as store, Home.at(home).lock(f"start-{spec.model}", timeout_s):
+        version, before = _plan(home, store, supervisor, spec, replicas)
+        if before and _answers(version):
+            return RunningVersion(_record_ready(store, version), 0.0)
+        try:
+            _start(supervisor, version, engine, began + timeout_s, progress)
+        except BaseException as error:
+            # Only what this call started: a production replica that is on its way back stays.
+            for name in reversed([one for one in _program_names(version) if one not in before]):
+                supervisor.remove(name)
+            if not before:
+                store.set_state(spec.model, spec.version, "failed")
+            if isinstance(error, DeploymentError | SupervisionError | EngineError | RouterError):
+                raise DeploymentError(f"{spec.version} was not started: {error}") from error
+            raise
+        ready = _record_ready(store, version)
+    progress(f"{spec.version} answers on {ready.router_url}")
+    return RunningVersion(ready, time.monotonic() - began)
+
+
+def stop_version(home: Path, model: str, version: str) -> None:
+    """Stop a version's replicas and router.
+
+    Raises:
+        DeploymentError: It is current or kept warm behind the current one.
+    """
+    with PointerStore(home) as store, Home.at(home).lock(f"start-{model}"):
+        known = store.version(model, version)
+        pointer = store.pointer(model)
+        if pointer and known.version in (pointer.current, pointer.previous):
+            raise DeploymentError(
+                f"{known.version} is in production or kept warm: move the pointer first."
+            )
+        store.set_state(model, known.version, "stopped")
+        _stop_programs(Supervisor(home), known)
+
+
+def retire_others(home: Path, model: str) -> list[str]:
+    """Stop every version of a model that is neither current nor previous; returns their names."""
+    with PointerStore(home) as store:
+        pointer = store.pointer(model)
+        kept = {pointer.current, pointer.previous} if pointer else set()
+        others = [
+            one.version
+            for one in store.versions()
+            if one.model == model and one.state == "ready" and one.version not in kept
+        ]
+    for version in others if pointer else []:
+        stop_version(home, model, version)
+    return others if pointer else []
+
+
+def resume(
+    home: Path,
+    *,
+    timeout_s: float = 300.0,
+    progress: Callable[[str], None] = lambda _: None,
+    engine: EngineBuilder = engine_command,
+) -> dict[str, str]:
+    """Start the current and the previous version of every pointer, production first.
+
+    Returns:
+        What could not be started: a sentence for each version.
+    """
+    with PointerStore(home) as store:
+        pointers = store.pointers()
+        wanted = [(one.model, one.current) for one in pointers]
+        wanted += [(one.model, one.previous) for one in pointers if one.previous]
+        versions = [store.version(model, version) for model, version in wanted]
+    problems = {}
+    for one in versions:
+        spec = VersionSpec(
+            one.model, one.version, one.digest, one.folder, one.max_model_len, one.dtype
+        )
+        try:
+            start_version(
+                home,
+                spec,
+                replicas=len(one.replicas),
+                timeout_s=timeout_s,
+                progress=progress,
+                engine=engine,
+            )
+        except DeploymentError as error:
+            problems[one.version] = str(error)
+    return problems
+
+
+def split_cores(replicas: int) -> list[tuple[int, ...] | None]:
+    """Return each replica's cores: disjoint equal shares, or None (all) when there are too few."""
+    cores = sorted(os.sched_getaffinity(0))
+    share = len(cores) // replicas
+    if share == 0:
+        return [None] * replicas
+    return [tuple(cores[index * share : (index + 1) * share]) for index in range(replicas)]
+
+
+def _plan(
+    home: Path, store: PointerStore, supervisor: Supervisor, spec: VersionSpec, replicas: int
+) -> tuple[Version, set[str]]:
+    """Return the version with its addresses, and those of its programs that exist already.
+
+    A version that has programs keeps its addresses: moving it would stop replicas that answer.
+    """
+    if replicas < 1:
+        raise DeploymentError("A version needs at least one replica.")
+    served = names.served_name(spec.model, spec.version, spec.digest)
+    recorded = {(one.model, one.version): one for one in store.versions()}
+    known = recorded.pop((spec.model, spec.version), None)
+    if known and known.digest == spec.digest and len(known.replicas) == replicas:
+        before = set(_program_names(known)) & set(supervisor.statuses())
+        if before:
+            return known, before
+    running = [one for one in recorded.values() if one.state in ("starting", "ready")]
+    first = _free_ports(
+        f"{Home.at(home).folder}:{served}",
+        replicas + 2,
+        {port for one in running for port in _ports(one)},
+    )
+    planned = tuple(
+        Replica(f"{spec.version}-replica-{index}", _url(first + index), first + index, cores)
+        for index, cores in enumerate(split_cores(replicas))
+    )
+    version = Version(
+        model=spec.model,
+        version=spec.version,
+        digest=spec.digest,
+        folder=spec.folder.absolute(),
+        served_name=served,
+        max_model_len=spec.max_model_len,
+        dtype=spec.dtype,
+        router_url=_url(first + replicas),
+        replicas=planned,
+    )
+    return store.record_version(version), set()
+
+
+def _answers(version: Version) -> bool:
+    return healthy_replicas(version.router_url) == len(version.replicas) and all(
+        serves(one.url, version.served_name) for one in version.replicas
+    )
+
+
+def _record_ready(store: PointerStore, version: Version) -> Version:
+    if version.state == "ready":
+        return version
+    return store.record_version(replace(version, state="ready"))
+
+
+def _url(port: int) -> str:
+    return f"http://{HOST}:{port}"
+
+
+def _free_ports(seed: str, count: int, taken: set[int]) -> int:
+    """Return the first of `count` free ports in a row: the replicas', the router's, its metrics'.
+
+    Where the search begins depends on the seed, so that two homes seldom meet.
+    """
+    start = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4], "big") % _PORTS
+    for step in range(0, _PORTS, count):
+        first = _FIRST_PORT + (start + step) % _PORTS
+        row = range(first, first + count)
+        if not taken.intersection(row) and all(port_is_free(HOST, port) for port in row):
+            return first
+    raise DeploymentError(f"No {count} free ports in a row from {_FIRST_PORT} on.")
+
+
+def _router_port(version: Version) -> int:
+    return int(version.router_url.rsplit(":", 1)[1])
+
+
+def _ports(version: Version) -> list[int]:
+    router = [_router_port(version), _router_port(version) + 1] if version.router_url else []
+    return [one.port for one in version.replicas] + router
+
+
+def _router_name(version: Version) -> str:
+    return f"{version.version}-router"
+
+
+def _program_names(version: Version) -> list[str]:
+    return [one.name for one in version.replicas] + [_router_name(version)]
+
+
+def _start(
+    supervisor: Supervisor,
+    version: Version,
+    engine: EngineBuilder,
+    end: float,
+    progress: Callable[[str], None],
+) -> None:
+    supervisor.ensure_running()
+    _start_replicas(supervisor, version, engine)
+    _await_replicas(supervisor, version, end, progress)
+    _start_router(supervisor, version, end)
+
+
+def _start_replicas(supervisor: Supervisor, version: Version, engine: EngineBuilder) -> None:
+    for one in version.replicas:
+        command = engine(
+            version.folder,
+            version.served_name,
+            one.port,
+            cores=list(one.cores) if one.cores else None,
+            max_model_len=version.max_model_len,
+            dtype=version.dtype,
+        )
+        supervisor.put(Program(one.name, command.argv, command.env))
+
+
+def _await_replicas(
+    supervisor: Supervisor, version: Version, end: float, progress: Callable[[str], None]
+) -> None:
+    waiting = list(version.replicas)
+    seen: dict[str, set[int]] = {one.name: set() for one in waiting}
+    said = began = time.monotonic()
+    while waiting:
+        statuses = supervisor.statuses()
+        for one in list(waiting):
+            status = statuses.get(one.name)
+            pids = seen[one.name]
+            pids.update({status.pid} if status and status.pid else set())
+            if len(pids) >= _LIVES or (status and status.state == "FATAL"):
+                raise DeploymentError(
+                    f"{one.name} ended {len(pids)} times while it started; the end of its log:\n"
+                    f"{supervisor.log_tail(one.name)}"
+                )
+            if serves(one.url, version.served_name):
+                waiting.remove(one)
+                progress(f"{one.name} is ready after {time.monotonic() - began:.0f} s")
+        if waiting and time.monotonic() > end:
+            raise DeploymentError(
+                f"{waiting[0].name} did not answer in time; the end of its log:\n"
+                f"{supervisor.log_tail(waiting[0].name)}"
+            )
+        if time.monotonic() - said > _PROGRESS_EVERY_S:
+            said = time.monotonic()
+            progress(f"waiting for {', '.join(one.name for one in waiting)}")
+        time.sleep(_POLL_S)
+
+
+def _start_router(supervisor: Supervisor, version: Version, end: float) -> None:
+    port = _router_port(version)
+    urls = tuple(one.url for one in version.replicas)
+    name = _router_name(version)
+    supervisor.put(Program(name, router_command(urls, port, port + 1)))
+    while healthy_replicas(version.router_url) != len(urls):
+        if time.monotonic() > end:
+            raise DeploymentError(
+                f"{name} does not count {len(urls)} healthy replicas; the end of its log:\n"
+                f"{supervisor.log_tail(name)}"
+            )
+        time.sleep(_POLL_S)
+
+
+def _stop_programs(supervisor: Supervisor, version: Version) -> None:
+    for name in reversed(_program_names(version)):
+        supervisor.remove(name)

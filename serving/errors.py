@@ -1,0 +1,51 @@
+"""Errors in the OpenAI API's own form, so that every client library understands them."""
+
+from dataclasses import dataclass, field
+
+from starlette.responses import JSONResponse
+
+
+@dataclass
+class ApiError(Exception):
+    """What the gateway answers instead of a completion.
+
+    Attributes:
+        status: HTTP status.
+        message: One sentence for the caller.
+        code: A word that programs can test, such as `model_not_found`.
+        param: The field of the request that is wrong, if one is.
+        kind: The OpenAI API's `type`.
+        headers: Further headers of the answer.
+    """
+
+    status: int
+    message: str
+    code: str
+    param: str | None = None
+    kind: str = "invalid_request_error"
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def body(self) -> dict[str, dict[str, str | None]]:
+        """Return the error as the API's JSON object."""
+        return {
+            "error": {
+                "message": self.message,
+                "type": self.kind,
+                "param": self.param,
+                "code": self.code,
+            }
+        }
+
+    def response(self) -> JSONResponse:
+        """Return the whole HTTP answer."""
+        return JSONResponse(self.body(), status_code=self.status, headers=self.headers)
+
+
+def model_not_found(message: str) -> ApiError:
+    """Return the answer to a name that nothing goes by."""
+    return ApiError(404, message, "model_not_found", param="model")
+
+
+def unreachable(message: str) -> ApiError:
+    """Return the answer when no replica could be reached."""
+    return ApiError(503, message, "unavailable", kind="server_error", headers={"retry-after": "1"})

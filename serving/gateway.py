@@ -1,0 +1,245 @@
+"""The gateway: the one address that callers use, in the OpenAI API's form, on loopback.
+
+`python -m serving.gateway --home HOME --port PORT`. Paths: `/v1/chat/completions`,
+`/v1/completions`, `/v1/models`, `/health`. The `model` field names a domain model (production),
+`NAME@v0007` or `NAME@previous`; every answer says in `x-ftdm-version` and `x-ftdm-digest` which
+weights gave it.
+
+Invariants:
+- the pointer is read for every call, so a promotion or rollback needs no restart and no signal;
+- what is sent on is the caller's own request with nothing changed but `model`: decoding settings
+  that the caller leaves out come from the model's generation_config.json;
+- a call passes `read` (limits, JSON, name), then `Upstream.send`; keys, cache and access log
+  belong between the two and need nothing of either.
+"""
+
+import argparse
+import json
+import logging
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from serving.engine import HOST
+from serving.errors import ApiError, model_not_found
+from serving.pointer import PointerStore
+from serving.router import REQUEST_TIMEOUT_S
+from serving.upstream import Call, Upstream
+from serving.versions import UnknownModelError, Version
+
+_log = logging.getLogger("serving.gateway")
+
+
+@dataclass(frozen=True)
+class GatewaySettings:
+    """What one gateway process needs to know.
+
+    Attributes:
+        home: The home folder whose pointer it serves.
+        max_body_bytes: A larger request is refused with 413.
+        retry_for_s: How long a call that reaches nobody is tried again.
+        answer_timeout_s: Longest silence of a replica within one answer.
+    """
+
+    home: Path
+    max_body_bytes: int = 4 * 1024 * 1024
+    retry_for_s: float = 5.0
+    answer_timeout_s: float = REQUEST_TIMEOUT_S + 10.0
+
+
+class Gateway:
+    """The handlers, and what they share: the pointer's database and the connections."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._settings = settings
+        self._store = PointerStore(settings.home)
+        self._upstream = Upstream(settings.retry_for_s, settings.answer_timeout_s)
+
+    async def close(self) -> None:
+        """Close the database and every connection."""
+        await self._upstream.close()
+        self._store.close()
+
+    async def complete(self, request: Request) -> Response:
+        """Answer a chat completion or a completion."""
+        call = await self.read(request)
+        return await self._upstream.send(call)
+
+    async def models(self, _: Request) -> Response:
+        """List what can be asked for: production, previous and every exact version that is up."""
+        return JSONResponse({"object": "list", "data": self._entries()})
+
+    async def model(self, request: Request) -> Response:
+        """Describe one name."""
+        asked = request.path_params["name"]
+        return JSONResponse(_entry(asked, self._resolve(asked)))
+
+    async def health(self, _: Request) -> Response:
+        """Say that the gateway is up, and what production is."""
+        current = {one.model: one.current for one in self._store.pointers()}
+        return JSONResponse({"status": "ok", "production": current})
+
+    async def read(self, request: Request) -> Call:
+        """Read and check a request.
+
+        Raises:
+            ApiError: Too large, no JSON object, or no model that is known here.
+        """
+        body = _parsed(await self._content(request))
+        asked = body.get("model")
+        if not isinstance(asked, str):
+            raise ApiError(400, "`model` must be a string.", "invalid_value", param="model")
+        self._resolve(asked)
+        request_id = request.headers.get("x-request-id", "")[:128] or uuid.uuid4().hex
+        return Call(request.url.path, body, lambda: self._resolve(asked), request_id)
+
+    async def _content(self, request: Request) -> bytes:
+        limit = self._settings.max_body_bytes
+        declared = request.headers.get("content-length", "0")
+        too_large = ApiError(413, f"The request is larger than {limit} bytes.", "request_too_large")
+        if declared.isdecimal() and int(declared) > limit:
+            raise too_large
+        content = bytearray()
+        async for chunk in request.stream():
+            content += chunk
+            if len(content) > limit:
+                raise too_large
+        return bytes(content)
+
+    def _resolve(self, asked: str) -> Version:
+        try:
+            return self._store.resolve(asked)
+        except UnknownModelError as error:
+            raise model_not_found(str(error)) from error
+
+    def _entries(self) -> list[dict[str, Any]]:
+        ready = {
+            (one.model, one.version): one for one in self._store.versions() if one.state == "ready"
+        }
+        entries = []
+        for pointer in self._store.pointers():
+            for name, version in (
+                (pointer.model, pointer.current),
+                (f"{pointer.model}@previous", pointer.previous),
+            ):
+                if version:
+                    entries.append(_entry(name, self._store.version(pointer.model, version)))
+        for one in ready.values():
+            entries.append(_entry(f"{one.model}@{one.version.removeprefix(one.model)[1:]}", one))
+        return entries
+
+
+def create_app(settings: GatewaySettings) -> Starlette:
+    """Return the gateway as an ASGI application."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        gateway = Gateway(settings)
+        app.state.gateway = gateway
+        try:
+            yield
+        finally:
+            await gateway.close()
+
+    routes = [
+        Route("/v1/chat/completions", _handler("complete"), methods=["POST"]),
+        Route("/v1/completions", _handler("complete"), methods=["POST"]),
+        Route("/v1/models", _handler("models")),
+        Route("/v1/models/{name}", _handler("model")),
+        Route("/health", _handler("health")),
+    ]
+    handlers: Any = {
+        ApiError: _api_error,
+        HTTPException: _http_error,
+        ClientDisconnect: _gone,
+        Exception: _bug,
+    }
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+
+
+def _handler(name: str) -> Any:
+    async def handle(request: Request) -> Response:
+        response: Response = await getattr(request.app.state.gateway, name)(request)
+        return response
+
+    return handle
+
+
+async def _api_error(_: Request, error: ApiError) -> Response:
+    return error.response()
+
+
+async def _http_error(request: Request, error: HTTPException) -> Response:
+    message = f"{request.method} {request.url.path}: {error.detail}."
+    code = "not_found" if error.status_code == 404 else "invalid_request"
+    headers = dict(error.headers or {})
+    return ApiError(error.status_code, message, code, headers=headers).response()
+
+
+async def _gone(_: Request, __: ClientDisconnect) -> Response:
+    return Response(status_code=499)
+
+
+async def _bug(request: Request, error: Exception) -> Response:
+    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return ApiError(500, "The gateway failed.", "internal", kind="server_error").response()
+
+
+def _parsed(content: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ApiError(400, f"The body is no valid JSON: {error}.", "invalid_json") from error
+    if not isinstance(body, dict):
+        raise ApiError(400, "The body must be a JSON object.", "invalid_json")
+    return body
+
+
+def _entry(name: str, version: Version) -> dict[str, Any]:
+    recorded = datetime.fromisoformat(version.recorded_at).timestamp()
+    return {
+        "id": name,
+        "object": "model",
+        "created": int(recorded),
+        "owned_by": "ftdm",
+        "version": version.version,
+        "digest": version.digest,
+        "max_model_len": version.max_model_len,
+    }
+
+
+def main(arguments: list[str]) -> None:
+    """Serve until told to stop; requests that run are finished first."""
+    parser = argparse.ArgumentParser(prog="python -m serving.gateway")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--port", type=int, required=True)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
+    logging.Formatter.converter = time.gmtime
+    uvicorn.run(
+        create_app(GatewaySettings(options.home)),
+        host=HOST,
+        port=options.port,
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=30,
+        timeout_keep_alive=30,
+        server_header=False,
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,77 @@
+"""Asking the parts whether they are ready: small, synchronous, every call with a timeout.
+
+Standard library only, because the rollback command uses it.
+"""
+
+import http.client
+import json
+import socket
+from typing import Any
+from urllib.parse import urlsplit
+
+from serving.versions import PointerError, Version
+
+
+def get_json(url: str, timeout_s: float = 2.0) -> tuple[int, Any]:
+    """Return status and decoded body of a GET; status 0 when nobody answers in time.
+
+    The body is None when it is no JSON.
+    """
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(
+        parts.hostname or "", parts.port or 80, timeout=timeout_s
+    )
+    try:
+        connection.request("GET", parts.path or "/")
+        response = connection.getresponse()
+        body = response.read()
+    except (OSError, http.client.HTTPException):
+        return 0, None
+    finally:
+        connection.close()
+    try:
+        return response.status, json.loads(body)
+    except ValueError:
+        return response.status, None
+
+
+def serves(base_url: str, served_name: str) -> bool:
+    """Tell whether an engine is healthy and serves exactly this name."""
+    if get_json(f"{base_url}/health")[0] != http.client.OK:
+        return False
+    status, body = get_json(f"{base_url}/v1/models")
+    if status != http.client.OK or not isinstance(body, dict):
+        return False
+    return any(entry.get("id") == served_name for entry in body.get("data", []))
+
+
+def healthy_replicas(router_url: str) -> int:
+    """Return how many replicas the router can use now (0 when it does not answer)."""
+    status, body = get_json(f"{router_url}/readiness")
+    if status != http.client.OK or not isinstance(body, dict):
+        return 0
+    return int(body.get("healthy_workers", 0))
+
+
+def require_warm(version: Version) -> None:
+    """Refuse a version whose router has no usable replica; for `pointer.rollback(check=…)`.
+
+    Raises:
+        PointerError: Nobody answers for it.
+    """
+    if healthy_replicas(version.router_url) == 0:
+        raise PointerError(
+            f"No replica of {version.version} answers behind {version.router_url}: "
+            "start it again (`ftdm up`), or name another version."
+        )
+
+
+def port_is_free(host: str, port: int) -> bool:
+    """Tell whether a server could listen on this port now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True

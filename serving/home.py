@@ -1,0 +1,94 @@
+"""Where serving keeps its running state, all of it under one home folder.
+
+`serving.db` is the truth (pointer, versions, history); `run/` (sockets, what the supervisor was
+told) and `logs/` are derived from it and may be lost. `run/` is for its owner only.
+"""
+
+import fcntl
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+# A unix socket's path may hold 107 bytes; the supervisor binds a longer temporary name first.
+_LONGEST_SOCKET_PATH = 92
+
+
+class HomeError(Exception):
+    """The home folder cannot be used; the message says why."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """The paths inside one home folder (absolute)."""
+
+    folder: Path
+
+    @classmethod
+    def at(cls, folder: Path) -> "Home":
+        """Return the home at `folder`, which need not exist yet."""
+        return cls(Path(os.path.abspath(folder)))  # noqa: PTH100 - links are kept as they are
+
+    def make(self) -> "Home":
+        """Create the folders and return this home."""
+        for folder in (self.run, self.programs, self.logs):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.run.chmod(0o700)
+        return self
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file with pointer, versions and history."""
+        return self.folder / "serving.db"
+
+    @property
+    def run(self) -> Path:
+        """Sockets, locks and what the supervisor was told."""
+        return self.folder / "run"
+
+    @property
+    def programs(self) -> Path:
+        """One pair of files for each supervised program."""
+        return self.run / "programs"
+
+    @property
+    def logs(self) -> Path:
+        """Rotated log files, one for each program."""
+        return self.folder / "logs"
+
+    @property
+    def socket(self) -> Path:
+        """The supervisor's socket; in the temporary folder when the home's path is too long."""
+        inside = self.run / "supervisor.sock"
+        if len(os.fsencode(inside)) <= _LONGEST_SOCKET_PATH:
+            return inside
+        mark = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"ftdm-{os.getuid()}-{mark}" / "s.sock"
+
+    @contextmanager
+    def lock(self, name: str, timeout_s: float = 60.0) -> Iterator[None]:
+        """Hold a lock between processes; it falls with its holder.
+
+        Raises:
+            HomeError: Another process held it for `timeout_s` seconds.
+        """
+        self.make()
+        path = self.run / f"{name}.lock"
+        end = time.monotonic() + timeout_s
+        with path.open("a") as file:
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > end:
+                        raise HomeError(
+                            f"Another process has held {path} for {timeout_s:.0f} s: "
+                            "wait for it, or end it, and try again."
+                        ) from None
+                    time.sleep(0.05)
+            yield

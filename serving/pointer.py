@@ -1,0 +1,308 @@
+"""The production pointer, the table of versions and the history of moves, in SQLite.
+
+Invariants:
+- every transition is one SQLite transaction (WAL, synchronous FULL): killed at any point, the
+  database holds the state before or the state after, never between;
+- a version is bound to one digest for ever; recording it with another is refused;
+- `current` and `previous` differ, and both name recorded versions;
+- `moves` only grows (triggers refuse UPDATE and DELETE), and the last move of a model always ends
+  at its current version;
+- only a version that is `ready` can become current; a rollback goes to a version that is warm, so
+  it is one write and takes milliseconds. Nothing heavy is imported here.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+
+from serving import names
+from serving.home import Home
+from serving.versions import (
+    Kind,
+    Move,
+    Pointer,
+    PointerError,
+    State,
+    UnknownModelError,
+    Version,
+    version_from,
+    version_row,
+)
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS versions (
+    model TEXT NOT NULL, version TEXT NOT NULL, digest TEXT NOT NULL, folder TEXT NOT NULL,
+    served_name TEXT NOT NULL, max_model_len INTEGER NOT NULL, dtype TEXT NOT NULL,
+    router_url TEXT NOT NULL, replicas TEXT NOT NULL, state TEXT NOT NULL,
+    recorded_at TEXT NOT NULL, changed_at TEXT NOT NULL, PRIMARY KEY (model, version));
+CREATE TABLE IF NOT EXISTS pointers (
+    model TEXT PRIMARY KEY, current TEXT NOT NULL, previous TEXT, moved_at TEXT NOT NULL,
+    CHECK (previous IS NULL OR previous <> current),
+    FOREIGN KEY (model, current) REFERENCES versions (model, version),
+    FOREIGN KEY (model, previous) REFERENCES versions (model, version));
+CREATE TABLE IF NOT EXISTS moves (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, model TEXT NOT NULL, kind TEXT NOT NULL,
+    from_version TEXT, to_version TEXT NOT NULL, by TEXT NOT NULL, reason TEXT NOT NULL,
+    at TEXT NOT NULL);
+CREATE TRIGGER IF NOT EXISTS moves_are_never_changed BEFORE UPDATE ON moves
+    BEGIN SELECT RAISE(ABORT, 'moves are append-only'); END;
+CREATE TRIGGER IF NOT EXISTS moves_are_never_deleted BEFORE DELETE ON moves
+    BEGIN SELECT RAISE(ABORT, 'moves are append-only'); END;
+"""
+
+
+class PointerStore:
+    """A connection to the database of one home; use it as a context manager or close it."""
+
+    def __init__(self, home: Path) -> None:
+        path = Home.at(home).database
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(path, timeout=10.0, isolation_level=None)
+        self._db.execute("PRAGMA busy_timeout = 10000")
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute("PRAGMA foreign_keys = ON")
+        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'moves'").fetchone():
+            self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+
+    def __enter__(self) -> "PointerStore":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._db.close()
+
+    def record_version(self, version: Version) -> Version:
+        """Write a version, or its new address and state; returns it as it now stands.
+
+        Raises:
+            PointerError: It is already bound to another digest.
+        """
+        names.check_digest(version.digest)
+        if names.full_version(version.model, version.version) != version.version:
+            raise PointerError(f"Record {version.version!r} under its full name.")
+        with self._transaction():
+            known = self._find(version.model, version.version)
+            if known and known.digest != version.digest:
+                raise PointerError(
+                    f"{version.version} is bound to digest {known.digest[:12]}, not to "
+                    f"{version.digest[:12]}: a version never changes; count up a new one."
+                )
+            now = _now()
+            written = replace(
+                version, recorded_at=known.recorded_at if known else now, changed_at=now
+            )
+            self._write(written)
+        return written
+
+    def set_state(self, model: str, version: str, state: State) -> None:
+        """Change the state of a recorded version.
+
+        Raises:
+            UnknownModelError: There is no such version.
+        """
+        with self._transaction():
+            known = self.version(model, version)
+            self._write(replace(known, state=state, changed_at=_now()))
+
+    def version(self, model: str, version: str) -> Version:
+        """Return one version, named in its full or short form.
+
+        Raises:
+            UnknownModelError: It was never recorded.
+        """
+        full = names.full_version(model, version)
+        found = self._find(model, full)
+        if found is None:
+            raise UnknownModelError(f"{full} is not known here: start that version first.")
+        return found
+
+    def versions(self) -> list[Version]:
+        """Return every recorded version, by model and version."""
+        rows = self._db.execute("SELECT * FROM versions ORDER BY model, version")
+        return [version_from(row) for row in rows.fetchall()]
+
+    def pointer(self, model: str) -> Pointer | None:
+        """Return a model's pointer, or None before its first promotion."""
+        row = self._db.execute(
+            "SELECT model, current, previous, moved_at FROM pointers WHERE model = ?", (model,)
+        ).fetchone()
+        return Pointer(*row) if row else None
+
+    def pointers(self) -> list[Pointer]:
+        """Return every pointer, by model."""
+        rows = self._db.execute(
+            "SELECT model, current, previous, moved_at FROM pointers ORDER BY model"
+        )
+        return [Pointer(*row) for row in rows.fetchall()]
+
+    def moves(self, model: str) -> list[Move]:
+        """Return a model's history, oldest first."""
+        rows = self._db.execute("SELECT * FROM moves WHERE model = ? ORDER BY number", (model,))
+        return [Move(*row) for row in rows.fetchall()]
+
+    def resolve(self, asked: str) -> Version:
+        """Return the version that a caller's `model` field means at this moment.
+
+        Raises:
+            UnknownModelError: Nothing goes by that name.
+        """
+        try:
+            want = names.parse_asked(asked)
+        except names.InvalidNameError as error:
+            raise UnknownModelError(str(error)) from error
+        if want.version not in (None, names.PREVIOUS):
+            return self.version(want.model, want.version or "")
+        pointer = self.pointer(want.model)
+        if pointer is None:
+            raise UnknownModelError(f"No model {want.model!r} is in production here.")
+        target = pointer.previous if want.version else pointer.current
+        if target is None:
+            raise UnknownModelError(f"{want.model} has no previous version yet.")
+        return self.version(want.model, target)
+
+    def promote(self, model: str, version: str, *, by: str, reason: str) -> Move:
+        """Make a ready version current; the one it replaces becomes previous.
+
+        Promoting what is current already changes nothing and returns the move that made it so.
+
+        Raises:
+            PointerError: The version is unknown or not ready.
+        """
+        with self._transaction():
+            target = self._ready(model, version)
+            pointer = self.pointer(model)
+            if pointer and pointer.current == target.version:
+                return self.moves(model)[-1]
+            before = pointer.current if pointer else None
+            return self._move(model, "promote", before, target.version, by, reason)
+
+    def rollback(
+        self,
+        model: str,
+        to: str | None = None,
+        *,
+        by: str,
+        reason: str,
+        check: Callable[[Version], None] | None = None,
+    ) -> Move:
+        """Go back to the version kept warm, or to another ready one; they change places.
+
+        Args:
+            model: The domain model.
+            to: A version in full or short form; None for the previous one.
+            by: Who does it.
+            reason: Why.
+            check: Called with the target before anything moves; it raises to refuse.
+
+        Raises:
+            PointerError: Nothing to go back to, or it is not ready.
+        """
+        pointer = self.pointer(model)
+        if pointer is None:
+            raise UnknownModelError(f"No model {model!r} is in production here.")
+        if to is None and pointer.previous is None:
+            raise PointerError(f"{model} has no previous version: promote a second one first.")
+        target = self._ready(model, to or pointer.previous or "")
+        if target.version == pointer.current:
+            raise PointerError(f"{target.version} is in production already.")
+        if check:
+            check(target)
+        with self._transaction():
+            # Whoever moved the pointer meanwhile decided on newer facts than this caller had.
+            if self.pointer(model) != pointer:
+                raise PointerError(f"{model}'s pointer has just moved: look at it and try again.")
+            target = self._ready(model, target.version)
+            return self._move(model, "rollback", pointer.current, target.version, by, reason)
+
+    def _ready(self, model: str, version: str) -> Version:
+        target = self.version(model, version)
+        if target.state != "ready":
+            raise PointerError(
+                f"{target.version} is {target.state}, not ready: start it and wait until it "
+                "answers, then move the pointer."
+            )
+        return target
+
+    def _move(
+        self, model: str, kind: Kind, before: str | None, after: str, by: str, reason: str
+    ) -> Move:
+        if not by.strip() or not reason.strip():
+            raise PointerError(f"A {kind} needs a name (by) and a reason: the history keeps both.")
+        now = _now()
+        number = self._db.execute(
+            "INSERT INTO moves (model, kind, from_version, to_version, by, reason, at) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (model, kind, before, after, by, reason, now),
+        ).lastrowid
+        self._db.execute(
+            "INSERT INTO pointers (model, current, previous, moved_at) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (model) DO UPDATE SET current = excluded.current, "
+            "previous = excluded.previous, moved_at = excluded.moved_at",
+            (model, after, before, now),
+        )
+        return Move(number or 0, model, kind, before, after, by, reason, now)
+
+    def _find(self, model: str, version: str) -> Version | None:
+        row = self._db.execute(
+            "SELECT * FROM versions WHERE model = ? AND version = ?",
+            (model, version),
+        ).fetchone()
+        return version_from(row) if row else None
+
+    def _write(self, version: Version) -> None:
+        # An upsert, not a REPLACE: a REPLACE deletes first, and the pointer refers to the row.
+        self._db.execute(
+            "INSERT INTO versions VALUES (?,?,?,?,?,?,?,?,?,?,?,?) "
+            "ON CONFLICT (model, version) DO UPDATE SET folder = excluded.folder, "
+            "max_model_len = excluded.max_model_len, dtype = excluded.dtype, "
+            "router_url = excluded.router_url, replicas = excluded.replicas, "
+            "state = excluded.state, changed_at = excluded.changed_at",
+            version_row(version),
+        )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+
+def promote(home: Path, model: str, version: str, *, by: str, reason: str) -> Move:
+    """Make a ready version current; see `PointerStore.promote`."""
+    with closing(PointerStore(home)) as store:
+        return store.promote(model, version, by=by, reason=reason)
+
+
+def rollback(
+    home: Path,
+    model: str,
+    to: str | None = None,
+    *,
+    by: str,
+    reason: str,
+    check: Callable[[Version], None] | None = None,
+) -> Move:
+    """Go back to the version kept warm; see `PointerStore.rollback`."""
+    with closing(PointerStore(home)) as store:
+        return store.rollback(model, to, by=by, reason=reason, check=check)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

