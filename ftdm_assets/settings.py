@@ -77,6 +77,9 @@ class GoldenSettings(_Section):
 
     path: str = Field(examples=["golden.jsonl"])
     columns: ColumnSettings = ColumnSettings()
+    verified_by: str | None = Field(
+        None, examples=["jane.doe"], description="Who vouches for rows that name no verifier."
+    )
     sample: int | None = Field(None, ge=1, examples=[300])
     minimum: int = Field(200, ge=1, examples=[200])
 
@@ -112,7 +115,7 @@ class BaseModelSettings(_Section):
         pattern=r"^(package|hub|folder):.+",
         examples=["hub:meta-llama/Llama-3.1-8B-Instruct@REVISION"],
     )
-    context_length: int = Field(2048, ge=64, examples=[2048])
+    context_length: int = Field(8192, ge=64, examples=[8192])
 
 
 class LoraSettings(_Section):

@@ -54,6 +54,7 @@ def training_rows(
     render: Callable[[str, str], tuple[str, str]],
     share: float,
     seed: int,
+    render_general: Callable[[str, str], tuple[str, str]] | None = None,
 ) -> list[ChatRow]:
     """Mix records with general instructions.
 
@@ -72,8 +73,9 @@ def training_rows(
             f"there are {len(different)}; add some or lower general_share"
         )
     chosen = sorted(different, key=lambda name: _lot(seed, "choose", name))[:wanted]
+    ask = render_general or render
     general = [
-        ChatRow(name, "general", *render(different[name].instruction, different[name].response))
+        ChatRow(name, "general", *ask(different[name].instruction, different[name].response))
         for name in chosen
     ]
     columns = (records["record_id"], records["input"], records["output"])

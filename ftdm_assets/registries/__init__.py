@@ -1,1 +1,1 @@
-
+"""Registries: they count versions and keep what is registered."""

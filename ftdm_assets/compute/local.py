@@ -1,0 +1,70 @@
+"""Runs a GPU step as a process of this machine, through Dagster Pipes.
+
+The step's configuration is a JSON file, so that the same command can be run by hand. What the step
+writes to standard error is kept beside it, and its last words are the error that a person sees
+(Dagster's own subprocess client keeps neither).
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from ftdm_assets.provenance.digests import json_digest
+from ftdm_assets.provenance.files import write_json
+
+_STOP_SECONDS = 20
+
+
+class StepFailed(ValueError):
+    """A GPU step ended with an error; the message holds the step's own words."""
+
+
+def run_step(
+    context: dg.AssetExecutionContext, program: str, config: Mapping[str, Any], work: Path
+) -> None:
+    """Run ``python -m gpu_steps.PROGRAM`` and wait; its log and metrics appear in the UI.
+
+    Raises:
+        StepFailed: with the step's own error.
+    """
+    file = work / "steps" / f"{program}-{json_digest(dict(config))[:16]}.json"
+    write_json(file, dict(config))
+    command = [sys.executable, "-m", f"gpu_steps.{program}", "--config", str(file)]
+    context.log.info(f"Runs out of process; by hand: {' '.join(command)}")
+    log = file.with_suffix(".log")
+    session = dg.open_pipes_session(
+        context=context.op_execution_context,
+        context_injector=dg.PipesEnvContextInjector(),
+        message_reader=dg.PipesTempFileMessageReader(),
+    )
+    with session as pipes, log.open("wb") as stream:
+        environment = {**os.environ, **pipes.get_bootstrap_env_vars()}
+        code = _wait(subprocess.Popen(command, env=environment, stdout=stream, stderr=stream))
+    if code != 0:
+        raise StepFailed(f"gpu_steps.{program} failed: {_last_words(log, code)} (all of it: {log})")
+
+
+def _wait(process: "subprocess.Popen[bytes]") -> int:
+    """Wait for the step; if this process is told to stop, the step is stopped first."""
+    try:
+        return process.wait()
+    except BaseException:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        raise
+
+
+def _last_words(log: Path, code: int) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    if code < 0:
+        return f"it was killed by signal {-code}; run again, it goes on from its last checkpoint"
+    return lines[-1] if lines else f"exit code {code}"

@@ -1,0 +1,40 @@
+"""One domain model's folder becomes one graph: its plan, and the Dagster definitions of it."""
+
+import dagster as dg
+
+from ftdm_assets.graph import dataset, evaluation, labels, monitoring, release, sources, training
+from ftdm_assets.graph.plan import GraphPlan
+from ftdm_assets.graph.rollback import rollback_job
+from ftdm_assets.graph.shell import asset_definition, check_definition
+from ftdm_assets.model_folder import ModelFolder
+
+
+def build_plan(model: ModelFolder) -> GraphPlan:
+    """Return the plan of a domain model's graph."""
+    stages = (labels, dataset, training, evaluation, release, monitoring)
+    assets = [plan for stage in stages for plan in stage.assets(model)]
+    checks = [
+        *labels.checks(model),
+        *dataset.checks(model),
+        *training.checks(model),
+        *evaluation.checks(model),
+        *release.checks(model, lambda: graph),
+        *monitoring.checks(model),
+    ]
+    graph = GraphPlan(model, tuple(assets), tuple(checks))
+    return graph
+
+
+def build_definitions(model: ModelFolder) -> dg.Definitions:
+    """Return the Dagster definitions of a domain model."""
+    graph = build_plan(model)
+    return dg.Definitions(
+        assets=[
+            *sources.specs(graph),
+            *(asset_definition(graph, plan) for plan in graph.assets),
+        ],
+        asset_checks=[check_definition(graph, plan) for plan in graph.checks],
+        jobs=[rollback_job(graph)],
+        schedules=[monitoring.canary_schedule(graph)],
+        sensors=[monitoring.retraining_sensor(graph), sources.source_sensor(graph)],
+    )

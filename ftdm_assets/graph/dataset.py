@@ -1,0 +1,354 @@
+"""Stage ``dataset``: the cleaned dataset with its ledger, and the chat-formatted training set."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ftdm_assets import pictures
+from ftdm_assets.chat import ChatFormat, chatml
+from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading, Tools
+from ftdm_assets.model_folder import ModelFolder
+from ftdm_assets.records.clean import CleanSettings, clean
+from ftdm_assets.records.duplicates import near_pairs
+from ftdm_assets.records.mix import Instruction, training_rows
+from ftdm_assets.records.personal_data import find
+from ftdm_assets.tokens import TokenCounter
+
+GROUP = "dataset"
+GENERAL_SYSTEM = "You are a helpful assistant."
+_PACKAGE_INSTRUCTIONS = Path(__file__).resolve().parents[1] / "general" / "instructions.jsonl"
+_MIX_BOUNDS = (0.05, 0.10)
+
+
+def instructions_path(model: ModelFolder) -> Path:
+    """Return the general instructions: the settings' file, else the package's own."""
+    named = model.settings.general.instructions
+    return model.resolve(named) if named else _PACKAGE_INSTRUCTIONS
+
+
+def chat_format(model: ModelFolder) -> ChatFormat:
+    """Return the model's chat template, the same for training, evaluation and serving."""
+    return chatml(model.settings.task.instruction)
+
+
+def assets(model: ModelFolder) -> list[AssetPlan]:
+    """Return the assets of this stage."""
+    general = model.settings.general
+    return [
+        AssetPlan(
+            name="cleaned_dataset",
+            group=GROUP,
+            description="Normalised, deduplicated, decontaminated, de-noised records, with a "
+            "ledger that accounts for every raw record.",
+            build=_build_cleaned,
+            version="1",
+            config=model.settings.cleaning.model_dump(),
+            deps=("raw_labels", "golden_set"),
+            kinds=("jsonl",),
+        ),
+        AssetPlan(
+            name="training_set",
+            group=GROUP,
+            description="Chat-formatted examples, mixed with general instructions.",
+            build=_build_training,
+            version="1",
+            config={
+                "template": chat_format(model).digest,
+                "share": general.share,
+                "instructions": _digest(instructions_path(model)),
+                "seed": model.settings.training.seed,
+            },
+            deps=("cleaned_dataset", "base_model"),
+            kinds=("jsonl",),
+        ),
+    ]
+
+
+def checks(model: ModelFolder) -> list[CheckPlan]:
+    """Return the checks of this stage."""
+    cleaning, gates = model.settings.cleaning, model.settings.gates
+    low, high = _MIX_BOUNDS if model.settings.general.share else (0.0, 0.0)
+    longest = model.settings.serving.max_model_len
+    return [
+        CheckPlan(
+            "cleaned_dataset",
+            "ledger_complete",
+            "Every raw record stands in the ledger exactly once.",
+            _ledger_complete,
+        ),
+        CheckPlan(
+            "cleaned_dataset",
+            "no_duplicates",
+            "No two kept records are nearly the same.",
+            lambda r: _no_duplicates(r, cleaning.near_threshold),
+            {"near_threshold": cleaning.near_threshold},
+        ),
+        CheckPlan(
+            "cleaned_dataset",
+            "no_golden_overlap",
+            "No kept record is near a golden example.",
+            lambda r: _no_golden_overlap(r, cleaning.golden_threshold),
+            {"golden_threshold": cleaning.golden_threshold},
+        ),
+        CheckPlan(
+            "cleaned_dataset",
+            "suspected_label_errors",
+            "The labels are not too noisy to learn from.",
+            lambda r: _label_errors(r, gates.suspected_label_errors),
+            {"maximum_share": gates.suspected_label_errors},
+        ),
+        CheckPlan(
+            "cleaned_dataset",
+            "personal_data",
+            "No personal data beyond what the settings allow.",
+            lambda r: _personal_data(r, cleaning.personal_data),
+            {"personal_data": cleaning.personal_data},
+        ),
+        CheckPlan(
+            "training_set",
+            "mix_within_bounds",
+            "The share of general instructions is within bounds.",
+            lambda r: _mix(r, low, high),
+            {"low": low, "high": high},
+        ),
+        CheckPlan(
+            "training_set",
+            "trains_to_end_of_turn",
+            "Every example trains at least one token and ends with the end of turn.",
+            _end_of_turn,
+        ),
+        CheckPlan(
+            "training_set",
+            "fits_context",
+            "No example is longer than the context.",
+            lambda r: _fits(r, longest),
+            {"maximum_tokens": longest},
+        ),
+        CheckPlan(
+            "training_set",
+            "template",
+            "The examples were rendered by the template that will be served.",
+            _template,
+            {"template": chat_format(model).digest},
+        ),
+    ]
+
+
+def _digest(path: Path) -> str:
+    from ftdm_assets.provenance.digests import file_digest
+
+    return file_digest(path)
+
+
+def raw_frame(reading: Reading) -> pd.DataFrame:
+    """Return the raw snapshot as the frame that cleaning takes, with its rows numbered."""
+    frame = pd.DataFrame(reading.records("raw_labels"))
+    return frame.assign(row=range(1, len(frame) + 1))
+
+
+def _build_cleaned(reading: Reading, tools: Tools) -> Built:
+    raw = raw_frame(reading)
+    golden = {row["example_id"]: row["input"] for row in reading.records("golden_set")}
+    result = clean(raw, golden, CleanSettings(**reading.model.settings.cleaning.model_dump()))
+    digests = dict(zip(raw["record_id"], raw["digest"], strict=True))
+    columns = [name for name in result.records.columns if name not in {"row", "digest"}]
+    kept = [
+        {**row, "raw_digest": digests[row["record_id"]]}
+        for row in result.records[columns].to_dict(orient="records")
+    ]
+    ledger = [
+        {**_plain(row), "raw_digest": digests[row["record_id"]]}
+        for row in result.ledger.drop(columns="row").to_dict(orient="records")
+    ]
+    reasons = Counter(row["reason"] for row in ledger if row["outcome"] == "dropped")
+    masked = sum(bool(row["masked"]) for row in ledger if row["outcome"] == "kept")
+    tools.say(f"{len(kept)} of {len(raw)} records kept; dropped: {dict(reasons)}")
+    before, after = Counter(raw["output"]), Counter(row["output"] for row in kept)
+    return Built(
+        reading.store.put_records("dataset", kept),
+        facts={
+            "rows": len(kept),
+            "raw_rows": len(raw),
+            "dropped": dict(sorted(reasons.items())),
+            "masked": masked,
+            "suspects": len(result.suspects),
+        },
+        attachments={
+            "ledger": reading.store.put_records("ledger", ledger),
+            "suspects": reading.store.put_records("suspects", [vars(s) for s in result.suspects]),
+        },
+        pictures={
+            "label balance": pictures.label_balance(before, after),
+            "reasons for dropping": pictures.drop_reasons(reasons, len(kept)),
+            "lengths": pictures.length_histogram([len(row["input"]) for row in kept]),
+        },
+    )
+
+
+def _plain(row: dict[Any, Any]) -> dict[str, Any]:
+    """Turn pandas' missing values and tuples into JSON's."""
+    return {
+        str(key): None
+        if value is None or (isinstance(value, float) and pd.isna(value))
+        else list(value)
+        if isinstance(value, tuple)
+        else value
+        for key, value in row.items()
+    }
+
+
+def _build_training(reading: Reading, tools: Tools) -> Built:
+    model = reading.model
+    chat = chat_format(model)
+    records = pd.DataFrame(reading.records("cleaned_dataset"))
+    digests = dict(zip(records["record_id"], records["digest"], strict=True))
+    instructions = read_instructions(instructions_path(model))
+    share = model.settings.general.share
+    rows = training_rows(
+        records,
+        instructions,
+        render=chat.render,
+        render_general=lambda text, answer: chat.render(text, answer, GENERAL_SYSTEM),
+        share=share,
+        seed=model.settings.training.seed,
+    )
+    counter = TokenCounter(reading.artifact("base_model").path)
+    stored = [
+        {
+            **vars(row),
+            "record_digest": digests.get(row.record_id, ""),
+            "tokens": counter.count(row.prompt + row.completion),
+        }
+        for row in rows
+    ]
+    general = sum(row["origin"] == "general" for row in stored)
+    longest = max(row["tokens"] for row in stored)
+    tools.say(f"{len(stored)} training examples, {general} general, the longest {longest} tokens")
+    template = reading.store.put_document(
+        "chat_template", {"template": chat.template, "end_of_turn": chat.end_of_turn}
+    )
+    return Built(
+        reading.store.put_records("training_set", stored),
+        facts={
+            "rows": len(stored),
+            "general": general,
+            "longest_tokens": longest,
+            "total_tokens": sum(row["tokens"] for row in stored),
+            "template_digest": chat.digest,
+        },
+        attachments={"chat_template": template},
+        pictures={
+            "tokens an example": pictures.length_histogram(
+                [row["tokens"] for row in stored], unit="tokens"
+            )
+        },
+    )
+
+
+def read_instructions(path: Path) -> list[Instruction]:
+    """Read the general instructions: JSON lines of ``instruction`` and ``response``.
+
+    Raises:
+        ValueError: naming file and line.
+    """
+    rows = []
+    with path.open(encoding="utf-8") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                row = json.loads(line)
+                rows.append(Instruction(str(row["instruction"]), str(row["response"])))
+            except (ValueError, KeyError, TypeError):
+                raise ValueError(
+                    f"{path}, line {number}: expected a JSON object with `instruction` and "
+                    "`response`; mend the line"
+                ) from None
+    return rows
+
+
+def _ledger_complete(reading: Reading) -> Outcome:
+    raw = Counter(row["digest"] for row in reading.records("raw_labels"))
+    ledger = reading.attached_records("cleaned_dataset", "ledger")
+    written = Counter(row["raw_digest"] for row in ledger)
+    kept = sum(row["outcome"] == "kept" for row in ledger)
+    rows = len(reading.records("cleaned_dataset"))
+    odd = sum(((raw - written) + (written - raw)).values())
+    measured = {"raw": sum(raw.values()), "ledger": len(ledger), "kept": kept, "unaccounted": odd}
+    against = {"raw_labels": reading.digest("raw_labels")}
+    passed = odd == 0 and kept == rows
+    text = f"{len(ledger)} ledger rows for {sum(raw.values())} raw records, {kept} kept"
+    return Outcome(passed, text if passed else f"{text}: {odd} unaccounted for", measured, against)
+
+
+def _no_duplicates(reading: Reading, threshold: float) -> Outcome:
+    rows = reading.records("cleaned_dataset")
+    pairs = near_pairs([row["input"] for row in rows], None, threshold)
+    named = [f"{rows[p.i]['record_id']} ~ {rows[p.j]['record_id']}" for p in pairs[:5]]
+    text = f"{len(pairs)} pairs at or above {threshold}"
+    return Outcome(not pairs, text, {"pairs": len(pairs), "first": named})
+
+
+def _no_golden_overlap(reading: Reading, threshold: float) -> Outcome:
+    rows, golden = reading.records("cleaned_dataset"), reading.records("golden_set")
+    pairs = near_pairs([r["input"] for r in rows], [g["input"] for g in golden], threshold)
+    named = [f"{rows[p.i]['record_id']} ~ {golden[p.j]['example_id']}" for p in pairs[:5]]
+    return Outcome(
+        not pairs,
+        f"{len(pairs)} kept records are at or above {threshold} to a golden example",
+        {"pairs": len(pairs), "first": named},
+        {"golden_set": reading.digest("golden_set")},
+    )
+
+
+def _label_errors(reading: Reading, maximum: float) -> Outcome:
+    facts = reading.manifest("cleaned_dataset").facts
+    suspects = reading.attached_records("cleaned_dataset", "suspects")
+    share = len(suspects) / max(int(facts["raw_rows"]), 1)
+    text = f"{len(suspects)} of {facts['raw_rows']} labels are suspected wrong ({share:.1%})"
+    hint = "" if share <= maximum else f", at most {maximum:.1%} allowed; review the suspects"
+    return Outcome(share <= maximum, text + hint, {"suspects": len(suspects), "share": share})
+
+
+def _personal_data(reading: Reading, setting: str) -> Outcome:
+    rows = reading.records("cleaned_dataset")
+    found = [row["record_id"] for row in rows if find(row["input"])]
+    text = f"{len(found)} kept records hold personal data; the setting is {setting}"
+    passed = setting == "keep" or not found
+    return Outcome(passed, text, {"records": len(found), "first": found[:5]})
+
+
+def _mix(reading: Reading, low: float, high: float) -> Outcome:
+    facts = reading.manifest("training_set").facts
+    share = int(facts["general"]) / max(int(facts["rows"]), 1)
+    text = f"{share:.1%} of the examples are general instructions, {low:.0%} to {high:.0%} wanted"
+    hint = "" if low <= share <= high else "; change attributes.general.share"
+    return Outcome(low <= share <= high, text + hint, {"share": share})
+
+
+def _end_of_turn(reading: Reading) -> Outcome:
+    counter = TokenCounter(reading.artifact("base_model").path)
+    end = chat_format(reading.model).end_of_turn
+    bad = []
+    for row in reading.records("training_set"):
+        completion = counter.tokens(row["completion"])
+        if len(completion) < 2 or completion[-1] != end:
+            bad.append(row["record_id"])
+    text = f"{len(bad)} examples train no answer or do not end with {end}"
+    return Outcome(not bad, text, {"examples": len(bad), "first": bad[:5]})
+
+
+def _fits(reading: Reading, maximum: int) -> Outcome:
+    longest = int(reading.manifest("training_set").facts["longest_tokens"])
+    text = f"the longest example has {longest} tokens, {maximum} fit"
+    return Outcome(longest <= maximum, text, {"longest_tokens": longest})
+
+
+def _template(reading: Reading) -> Outcome:
+    stored = reading.attachment("training_set", "chat_template")
+    document = reading.store.read_document(stored.kind, stored.digest)
+    used = ChatFormat(document["template"], document["end_of_turn"]).digest
+    now = chat_format(reading.model).digest
+    text = f"rendered by template {used[:12]}, in force is {now[:12]}"
+    return Outcome(used == now, text, {"template": used})

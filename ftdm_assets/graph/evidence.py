@@ -1,0 +1,96 @@
+"""Evidence for the gate: collects a candidate's lineage and verdicts from the store, and decides."""
+
+from ftdm_assets.graph.plan import GraphPlan, Reading
+from ftdm_assets.provenance.gate import Decision, decide, judge_requirement
+from ftdm_assets.provenance.lineage import Node, ancestry
+from ftdm_assets.provenance.store import StoreError
+from serving.pointer import PointerStore
+from serving.versions import Version
+
+PRODUCTION = "production"
+
+
+class Refused(Exception):
+    """The gate said no; the message gives every reason."""
+
+
+def candidate_nodes(reading: Reading, assets: tuple[str, ...]) -> list[Node]:
+    """Return the current artifacts of these assets and all their ancestors."""
+    nodes: dict[str, Node] = {}
+    for asset in assets:
+        digest, _ = reading.head(asset)
+        for node in ancestry(reading.store, reading.model.name, asset, digest):
+            nodes.setdefault(node.manifest_digest, node)
+    return list(nodes.values())
+
+
+def decision(graph: GraphPlan, reading: Reading, assets: tuple[str, ...]) -> Decision:
+    """Decide whether what these assets hold now may go on."""
+    nodes = candidate_nodes(reading, assets)
+    verdicts = {
+        (node.asset, node.manifest.digest): reading.store.verdicts(
+            reading.model.name, node.asset, node.manifest.digest
+        )
+        for node in nodes
+    }
+    requirements = graph.requirements(graph.upstream(*assets))
+    return decide(nodes, requirements, verdicts, production(reading))
+
+
+def require(graph: GraphPlan, reading: Reading, assets: tuple[str, ...], purpose: str) -> Decision:
+    """Decide, and refuse with every reason if the answer is no.
+
+    Raises:
+        Refused: naming each check, its asset and the digest.
+    """
+    made = decision(graph, reading, assets)
+    if not made.allowed:
+        reasons = "; ".join(
+            f"{finding.asset}.{finding.check} {finding.state} on {finding.digest[:12] or 'nothing'}"
+            f" ({finding.reason})"
+            for finding in made.refusals
+        )
+        raise Refused(f"{purpose} is refused: {reasons}")
+    return made
+
+
+def production(reading: Reading) -> dict[str, str]:
+    """Return the digest of the merged model in production, unless that is the candidate itself."""
+    current = production_version(reading)
+    if current is None or current.digest == _candidate(reading):
+        return {}
+    return {PRODUCTION: current.digest}
+
+
+def production_version(reading: Reading) -> Version | None:
+    """Return the version that the production pointer names, or None before the first."""
+    with PointerStore(reading.home) as store:
+        pointer = store.pointer(reading.model.name)
+        return None if pointer is None else store.version(pointer.model, pointer.current)
+
+
+def _candidate(reading: Reading) -> str | None:
+    try:
+        return reading.digest("merged_model")
+    except StoreError:
+        return None
+
+
+def unjudged(graph: GraphPlan, reading: Reading) -> list[tuple[str, str]]:
+    """Return (asset, check) whose verdict on the current artifact is missing or stale."""
+    open_checks = []
+    known = {name: frozenset({digest}) for name, digest in production(reading).items()}
+    for plan in graph.assets:
+        try:
+            known[plan.name] = frozenset({reading.digest(plan.name)})
+        except StoreError:
+            continue
+    for check in graph.checks:
+        if check.asset not in known:
+            continue
+        digest = next(iter(known[check.asset]))
+        verdicts = reading.store.verdicts(reading.model.name, check.asset, digest)
+        finding = judge_requirement(check.requirement, digest, verdicts, known)
+        if finding.state in {"missing", "stale"}:
+            open_checks.append((check.asset, check.name))
+    return open_checks

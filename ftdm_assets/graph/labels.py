@@ -1,0 +1,308 @@
+"""Stage ``labels``: the raw snapshot and the golden set."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading, Tools
+from ftdm_assets.model_folder import ModelFolder
+from ftdm_assets.records.agreement import agreement
+from ftdm_assets.records.contract import contract_problems, unknown_labels
+from ftdm_assets.records.duplicates import near_pairs
+from ftdm_assets.settings import ColumnSettings
+from ftdm_assets.sources.files import ColumnNames, RecordDefaults, find_columns, read_records
+from golden.examples import Example, read_examples
+
+GROUP = "labels"
+LABEL_SOURCE = "label_source"
+GOLDEN_SOURCE = "golden_source"
+_SHOWN = 5
+
+
+def assets(model: ModelFolder) -> list[AssetPlan]:
+    """Return the assets of this stage."""
+    labels, golden = model.settings.labels, model.settings.golden
+    taxonomy = {"labels": model.labels()}
+    raw_config = labels.model_dump(include={"source", "columns", "data_class", "sample", "labels_only"})
+    golden_config = golden.model_dump(exclude={"path", "minimum"})
+    return [
+        AssetPlan(
+            name="raw_labels",
+            group=GROUP,
+            description="An immutable snapshot of the label source: every annotation with "
+            "annotator, time, source and data class.",
+            build=_build_raw,
+            version="1",
+            config={**raw_config, **taxonomy},
+            sources=lambda m: {LABEL_SOURCE: m.file_digest(m.settings.labels.path, "labels.path")},
+            source_names=(LABEL_SOURCE,),
+            kinds=("jsonl",),
+        ),
+        AssetPlan(
+            name="golden_set",
+            group=GROUP,
+            description="Human-verified examples that are never trained on.",
+            build=_build_golden,
+            version="1",
+            config={**golden_config, **taxonomy, "labels_only": labels.labels_only},
+            sources=lambda m: {GOLDEN_SOURCE: m.file_digest(m.settings.golden.path, "golden.path")},
+            source_names=(GOLDEN_SOURCE,),
+            kinds=("jsonl",),
+        ),
+    ]
+
+
+def checks(model: ModelFolder) -> list[CheckPlan]:
+    """Return the checks of this stage."""
+    labels, golden = model.settings.labels, model.settings.golden
+    return [
+        CheckPlan("raw_labels", "schema", "Every row keeps the contract.", _schema),
+        CheckPlan(
+            "raw_labels",
+            "enough_examples",
+            "Enough labelled examples to fine-tune on.",
+            lambda r: _enough(r, labels.minimum),
+            {"minimum": labels.minimum},
+        ),
+        CheckPlan(
+            "raw_labels",
+            "recommended_examples",
+            "As many examples as a small model needs to be trusted.",
+            lambda r: _enough(r, labels.recommended),
+            {"recommended": labels.recommended},
+            severity="warn",
+        ),
+        CheckPlan("raw_labels", "labels_in_taxonomy", "Every label is known.", _taxonomy),
+        CheckPlan(
+            "raw_labels",
+            "agreement",
+            "Annotators who labelled the same text agree.",
+            lambda r: _agreement(r, labels.minimum_alpha),
+            {"minimum_alpha": labels.minimum_alpha},
+        ),
+        CheckPlan(
+            "raw_labels",
+            "freshness",
+            "The newest annotation is recent.",
+            lambda r: _freshness(r, labels.maximum_age_days),
+            {"maximum_age_days": labels.maximum_age_days},
+            severity="warn",
+        ),
+        CheckPlan("golden_set", "verified", "A person vouches for every example.", _verified),
+        CheckPlan(
+            "golden_set",
+            "size",
+            "Large enough that the gates mean something.",
+            lambda r: _golden_size(r, golden.minimum),
+            {"minimum": golden.minimum},
+        ),
+        CheckPlan("golden_set", "labels_in_taxonomy", "Every label is known.", _golden_taxonomy),
+        CheckPlan(
+            "golden_set",
+            "no_self_overlap",
+            "No example stands in the set twice, not nearly either.",
+            lambda r: _no_self_overlap(r, 0.9),
+            {"near_threshold": 0.9},
+            severity="warn",
+        ),
+    ]
+
+
+def read_raw(model: ModelFolder) -> pd.DataFrame:
+    """Read the label file as the raw frame, with the settings' labels and sample.
+
+    Raises:
+        SourceError: naming file, row and remedy.
+    """
+    settings = model.settings.labels
+    path = model.resolve(settings.path)
+    model.file_digest(settings.path, "labels.path")
+    given = {name: value for name, value in settings.columns.model_dump().items() if value}
+    frame = read_records(
+        path, _columns(path, settings.columns, given), RecordDefaults(data_class=settings.data_class)
+    )
+    if settings.labels_only is not None:
+        frame = frame[frame["output"].isin(settings.labels_only)]
+    return _sample(frame, settings.sample)
+
+
+def _columns(path: Any, settings: ColumnSettings, given: Mapping[str, str]) -> ColumnNames:
+    return find_columns(path, **given)
+
+
+def read_golden(model: ModelFolder) -> list[Example]:
+    """Read the golden file, with the settings' labels and sample.
+
+    Raises:
+        GoldenError: naming file, row and remedy.
+    """
+    settings = model.settings.golden
+    model.file_digest(settings.path, "golden.path")
+    examples = read_examples(
+        model.resolve(settings.path),
+        input_column=settings.columns.input,
+        output_column=settings.columns.output,
+    )
+    only = model.settings.labels.labels_only
+    if only is not None:
+        examples = [example for example in examples if example.output in only]
+    if settings.sample is not None:
+        examples = sorted(examples, key=lambda e: _rank(e.input))[: settings.sample]
+    return examples
+
+
+def _sample(frame: pd.DataFrame, size: int | None) -> pd.DataFrame:
+    """Take rows by the hash of their content: the same rows whatever their order."""
+    if size is None or size >= len(frame):
+        return frame.reset_index(drop=True)
+    ranks = frame["input"].map(_rank) + frame["record_id"]
+    return frame.loc[ranks.sort_values().index[:size]].sort_values("row").reset_index(drop=True)
+
+
+def _rank(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _build_raw(reading: Reading, tools: Tools) -> Built:
+    model = reading.model
+    frame = read_raw(model)
+    problems = contract_problems(frame)
+    unknown = unknown_labels(frame, model.labels())
+    rows = frame.drop(columns="row").to_dict(orient="records")
+    artifact = reading.store.put_records("snapshot", rows)
+    agreed = agreement(frame)
+    tools.say(f"{len(frame)} annotations by {frame['annotator'].nunique()} annotators read")
+    return Built(
+        artifact,
+        facts={
+            "rows": len(frame),
+            "annotators": {str(k): int(v) for k, v in frame["annotator"].value_counts().items()},
+            "file": model.settings.labels.path,
+            "problems": len(problems),
+            "first_problems": [str(problem) for problem in problems[:_SHOWN]],
+            "unknown_labels": len(unknown),
+            "first_unknown_labels": [str(problem) for problem in unknown[:_SHOWN]],
+            "alpha": agreed.alpha,
+            "items_with_several_annotators": agreed.items,
+            "newest": str(frame["annotated_at"].max()) if len(frame) else "",
+        },
+    )
+
+
+def _build_golden(reading: Reading, tools: Tools) -> Built:
+    examples = read_golden(reading.model)
+    vouched = reading.model.settings.golden.verified_by or ""
+    rows = [{**vars(e), "verified_by": e.verified_by or vouched} for e in examples]
+    tools.say(f"{len(rows)} golden examples read")
+    return Built(
+        reading.store.put_records("golden", rows),
+        facts={"rows": len(rows), "classes": len({row["output"] for row in rows})},
+    )
+
+
+def _place(reading: Reading) -> str:
+    return str(reading.manifest("raw_labels").facts["file"])
+
+
+def _schema(reading: Reading) -> Outcome:
+    facts = reading.manifest("raw_labels").facts
+    measured = {"problems": facts["problems"], "first": facts["first_problems"]}
+    if facts["problems"]:
+        first = facts["first_problems"][0]
+        return Outcome(False, f"{_place(reading)}: {first} ({facts['problems']} in all)", measured)
+    return Outcome(True, f"all {facts['rows']} rows keep the contract", measured)
+
+
+def _enough(reading: Reading, minimum: int) -> Outcome:
+    rows = int(reading.manifest("raw_labels").facts["rows"])
+    measured = {"rows": rows}
+    if rows < minimum:
+        return Outcome(
+            False,
+            f"{_place(reading)} has {rows} labelled examples, {minimum} are needed; label more",
+            measured,
+        )
+    return Outcome(True, f"{rows} labelled examples, at least {minimum} asked for", measured)
+
+
+def _taxonomy(reading: Reading) -> Outcome:
+    facts = reading.manifest("raw_labels").facts
+    measured = {"unknown": facts["unknown_labels"], "first": facts["first_unknown_labels"]}
+    if facts["unknown_labels"]:
+        first = facts["first_unknown_labels"][0]
+        return Outcome(
+            False,
+            f"{_place(reading)}: {first} ({facts['unknown_labels']} in all); "
+            "correct the label or add it to the taxonomy",
+            measured,
+        )
+    return Outcome(True, "every label is in the taxonomy", measured)
+
+
+def _agreement(reading: Reading, minimum: float) -> Outcome:
+    facts = reading.manifest("raw_labels").facts
+    alpha, items = facts["alpha"], facts["items_with_several_annotators"]
+    measured = {"alpha": alpha, "items": items}
+    if alpha is None:
+        return Outcome(True, "no text was labelled by two annotators; nothing to compare", measured)
+    text = f"Krippendorff's alpha is {alpha:.3f} over {items} texts, {minimum} asked for"
+    if alpha < minimum:
+        return Outcome(False, f"{text}; sharpen the label descriptions and relabel", measured)
+    return Outcome(True, text, measured)
+
+
+def _freshness(reading: Reading, maximum_days: int) -> Outcome:
+    newest = str(reading.manifest("raw_labels").facts["newest"])
+    if not newest:
+        return Outcome(True, "the file gives no annotation times", {"newest": None})
+    age = (pd.Timestamp.now(tz="UTC") - pd.to_datetime(newest, utc=True)).days
+    text = f"the newest annotation is {age} days old, at most {maximum_days} wanted"
+    return Outcome(bool(age <= maximum_days), text, {"newest": newest, "age_days": int(age)})
+
+
+def _verified(reading: Reading) -> Outcome:
+    rows = reading.records("golden_set")
+    open_rows = [row["example_id"] for row in rows if not row["verified_by"]]
+    measured = {"unverified": len(open_rows), "first": open_rows[:_SHOWN]}
+    if open_rows:
+        return Outcome(
+            False,
+            f"golden example {open_rows[0]} has no verified_by ({len(open_rows)} in all); let a "
+            "person verify it, or name who vouches for the file in attributes.golden.verified_by",
+            measured,
+        )
+    return Outcome(True, f"all {len(rows)} examples are vouched for", measured)
+
+
+def _golden_size(reading: Reading, minimum: int) -> Outcome:
+    rows = int(reading.manifest("golden_set").facts["rows"])
+    text = f"{rows} golden examples, at least {minimum} asked for"
+    hint = "" if rows >= minimum else "; verify more examples"
+    return Outcome(rows >= minimum, text + hint, {"rows": rows})
+
+
+def _golden_taxonomy(reading: Reading) -> Outcome:
+    known = set(reading.model.labels())
+    unknown = [row for row in reading.records("golden_set") if row["output"] not in known]
+    measured = {"unknown": len(unknown)}
+    if unknown:
+        first = unknown[0]
+        return Outcome(
+            False,
+            f"golden example {first['example_id']} has the unknown label {first['output']!r} "
+            f"({len(unknown)} in all); correct it or add the label to the taxonomy",
+            measured,
+        )
+    return Outcome(True, "every golden label is in the taxonomy", measured)
+
+
+def _no_self_overlap(reading: Reading, threshold: float) -> Outcome:
+    rows = reading.records("golden_set")
+    pairs = near_pairs([row["input"] for row in rows], None, threshold)
+    named = [
+        f"{rows[p.i]['example_id']} ~ {rows[p.j]['example_id']} ({p.similarity:.2f})" for p in pairs
+    ]
+    text = f"{len(pairs)} pairs are nearly the same" + (f": {', '.join(named[:3])}" if named else "")
+    return Outcome(not pairs, text, {"pairs": len(pairs), "first": named[:_SHOWN]})

@@ -1,0 +1,173 @@
+"""Stage ``monitoring``: the canary, its schedule, and the sensor that starts retraining."""
+
+import dagster as dg
+
+from ftdm_assets.graph import prediction
+from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, GraphPlan, Outcome, Reading, Tools
+from ftdm_assets.graph.shell import asset_key, reading_of
+from ftdm_assets.model_folder import ModelFolder
+from ftdm_assets.provenance.store import StoreError
+from golden.client import AskSettings, EndpointError, ask_blocking
+from golden.metrics import score_classification
+from golden.statistics import exact, points_below
+from serving import stack
+
+GROUP = "monitoring"
+CANARY = "canary_scores"
+CANARY_CHECK = "canary_accuracy"
+_SENSOR_SECONDS = 60
+
+
+def assets(model: ModelFolder) -> list[AssetPlan]:
+    """Return the assets of this stage."""
+    return [
+        AssetPlan(
+            name=CANARY,
+            group=GROUP,
+            description="The score of production on the golden set, asked at the live endpoint.",
+            build=_build_canary,
+            version="1",
+            config={"labels": model.labels()},
+            deps=("deployed_version", "golden_set"),
+            memoised=False,
+            kinds=("vllm",),
+        )
+    ]
+
+
+def checks(model: ModelFolder) -> list[CheckPlan]:
+    """Return the checks of this stage."""
+    canary = model.settings.canary
+    return [
+        CheckPlan(
+            CANARY,
+            CANARY_CHECK,
+            "Production answers about as well as when it was deployed.",
+            lambda r: _accuracy(r, canary.drop_points),
+            {"drop_points": canary.drop_points},
+        ),
+        CheckPlan(
+            CANARY,
+            "latency",
+            "Production answers in time.",
+            lambda r: _latency(r, canary.latency_p95_s),
+            {"p95_s": canary.latency_p95_s},
+            severity="warn",
+        ),
+    ]
+
+
+def _build_canary(reading: Reading, tools: Tools) -> Built:
+    model = reading.model
+    examples = prediction.examples_of(reading)
+    deployed = reading.document("deployed_version")
+    settings = AskSettings(
+        model=model.name,
+        base_url=f"{stack.gateway_url(stack.Ports.from_environment())}/v1",
+        max_tokens=model.settings.task.max_new_tokens,
+    )
+    step = max(len(examples) // 5, 1)
+    try:
+        answers = ask_blocking(
+            examples, settings, progress=lambda n, of: _say(tools, n, of, step)
+        )
+    except EndpointError as error:
+        raise ValueError(f"{error}; `ftdm up` starts what production needs") from error
+    scores = score_classification(examples, answers.predictions, model.labels())
+    times = sorted(answers.latencies.values())
+    document = {
+        "version": deployed["version"],
+        "digest": deployed["digest"],
+        "answered_by": list(answers.versions),
+        "at_deployment": deployed["accuracy_at_deployment"],
+        "task": scores.as_dict(),
+    }
+    return Built(
+        reading.store.put_document("canary", document),
+        facts={
+            "version": deployed["version"],
+            "accuracy": scores.accuracy,
+            "correct": scores.correct,
+            "examples": scores.total,
+            "latency_p50_s": times[len(times) // 2],
+            "latency_p95_s": times[int(len(times) * 0.95)],
+        },
+    )
+
+
+def _say(tools: Tools, done: int, total: int, step: int) -> None:
+    if done % step == 0 or done == total:
+        tools.say(f"{done} of {total} golden examples answered")
+
+
+def _accuracy(reading: Reading, maximum: float) -> Outcome:
+    document = reading.document(CANARY)
+    task, then = document["task"], document["at_deployment"]
+    strange = [name for name in document["answered_by"] if name != document["version"]]
+    if strange:
+        return Outcome(False, f"{strange} answered, {document['version']} is deployed", {})
+    drop = points_below(then["correct"], then["total"], task["correct"], task["total"])
+    text = (
+        f"{task['accuracy']:.1%} now, {then['correct'] / then['total']:.1%} at deployment: "
+        f"{float(drop):.1f} points down, less than {maximum} allowed"
+    )
+    against = {"golden_set": reading.digest("golden_set")}
+    return Outcome(drop < exact(maximum), text, {"drop_points": float(drop)}, against)
+
+
+def _latency(reading: Reading, maximum: float) -> Outcome:
+    p95 = float(reading.manifest(CANARY).facts["latency_p95_s"])
+    return Outcome(p95 <= maximum, f"p95 is {p95:.2f} s, {maximum} s wanted", {"p95_s": p95})
+
+
+def canary_schedule(graph: GraphPlan) -> dg.ScheduleDefinition:
+    """Return the weekly schedule that materialises the canary."""
+    return dg.ScheduleDefinition(
+        name=f"{graph.model.name}_weekly_canary",
+        cron_schedule=graph.model.settings.canary.schedule,
+        target=dg.AssetSelection.assets(asset_key(graph, CANARY)),
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Scores production on the golden set.",
+    )
+
+
+def retraining_sensor(graph: GraphPlan) -> dg.SensorDefinition:
+    """Return the sensor that requests retraining, once a deployment, when the canary fell."""
+    keys = [asset_key(graph, plan.name) for plan in graph.assets]
+
+    @dg.sensor(
+        name=f"{graph.model.name}_retraining",
+        target=dg.AssetSelection.assets(*keys),
+        minimum_interval_seconds=_SENSOR_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Requests retraining when the canary's accuracy has dropped.",
+    )
+    def _sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        fell = fallen_deployment(reading_of(graph))
+        if fell is None:
+            return dg.SkipReason("The canary has not fallen.")
+        deployment, reason = fell
+        if context.cursor == deployment:
+            return dg.SkipReason(f"Retraining was requested for {deployment[:12]} already.")
+        request = dg.RunRequest(
+            run_key=f"retrain-{deployment}",
+            asset_selection=keys,
+            tags={"ftdm/reason": "canary", "ftdm/canary": reason[:200]},
+        )
+        return dg.SensorResult(run_requests=[request], cursor=deployment)
+
+    return _sensor
+
+
+def fallen_deployment(reading: Reading) -> tuple[str, str] | None:
+    """Return the deployment whose latest canary failed its check, with the reason, or None."""
+    try:
+        manifest = reading.manifest(CANARY)
+    except StoreError:
+        return None
+    verdicts = reading.store.verdicts(reading.model.name, CANARY, manifest.digest)
+    judged = [verdict for verdict in verdicts if verdict.check == CANARY_CHECK]
+    if not judged or judged[-1].passed:
+        return None
+    deployment = next(ref.digest for ref in manifest.inputs if ref.asset == "deployed_version")
+    return deployment, judged[-1].reason

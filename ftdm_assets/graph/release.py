@@ -1,0 +1,271 @@
+"""Stage ``release``: the registered version and the deployed version.
+
+Invariants:
+* Nothing is registered or deployed while a gating check of the candidate or of an ancestor has
+  not passed, in whichever run it was made.
+* A new version takes over only after it is healthy and has passed its smoke test; until then, and
+  whenever something fails, production serves what it served.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from ftdm_assets.graph import prediction
+from ftdm_assets.graph.evidence import candidate_nodes, decision
+from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, GraphPlan, Outcome, Reading, Tools
+from ftdm_assets.model_card import model_card
+from ftdm_assets.model_folder import ModelFolder
+from ftdm_assets.provenance.environment import now
+from ftdm_assets.registries import mlflow_registry
+from golden.client import AskSettings, EndpointError, ask_blocking
+from serving import deployment, stack
+from serving.pointer import PointerStore
+from serving.versions import Move
+
+GROUP = "release"
+SMOKE_EXAMPLES = 10
+
+
+def assets(model: ModelFolder) -> list[AssetPlan]:
+    """Return the assets of this stage."""
+    settings = model.settings
+    return [
+        AssetPlan(
+            name="registered_version",
+            group=GROUP,
+            description="The documented version in the registry, bound to one merged model.",
+            build=_build_registered,
+            version="1",
+            config=settings.registry.model_dump(),
+            deps=("merged_model", "eval_scores"),
+            gated=True,
+            kinds=("mlflow",),
+        ),
+        AssetPlan(
+            name="deployed_version",
+            group=GROUP,
+            description="The version that production serves on at least two replicas; the "
+            "previous one is kept warm.",
+            build=_build_deployed,
+            version="1",
+            config=settings.serving.model_dump(),
+            deps=("registered_version",),
+            memoised=False,
+            gated=True,
+            kinds=("vllm",),
+        ),
+    ]
+
+
+def checks(model: ModelFolder, graph: Callable[[], GraphPlan]) -> list[CheckPlan]:
+    """Return the checks of this stage."""
+    correct = model.settings.gates.smoke_correct
+    return [
+        CheckPlan("registered_version", "digests_verify", "What is registered is what was judged.", _verify),
+        CheckPlan("registered_version", "documented", "A model card is present.", _documented),
+        CheckPlan(
+            "deployed_version",
+            "smoke_test",
+            "Ten golden examples against the running endpoint.",
+            lambda r: _smoke_check(r, correct),
+            {"minimum_correct": correct, "examples": SMOKE_EXAMPLES},
+        ),
+        CheckPlan(
+            "deployed_version",
+            "all_verdicts",
+            "Every gating check of the version and of all its ancestors has passed.",
+            lambda r: _all_verdicts(graph(), r),
+        ),
+    ]
+
+
+def _build_registered(reading: Reading, tools: Tools) -> Built:
+    model = reading.model
+    merged = reading.artifact("merged_model")
+    scores, baseline = reading.document("eval_scores"), reading.document("baseline_scores")
+    nodes = candidate_nodes(reading, ("merged_model", "eval_scores"))
+    digests = {node.asset: node.manifest.digest for node in nodes}
+    card = model_card(
+        name=model.name,
+        version=f"{model.name} ({merged.digest[:12]})",
+        description=model.settings.description,
+        labels=model.labels(),
+        nodes=nodes,
+        scores=scores,
+        baseline=baseline,
+    )
+    tools.say("Registering in MLflow; a first registration takes some seconds longer")
+    registered = mlflow_registry.register(
+        uri=registry_uri(reading),
+        artifacts=reading.home / "mlflow" / "artifacts",
+        model=model.name,
+        folder=merged.path,
+        digest=merged.digest,
+        parameters=model.settings.training.model_dump(exclude={"lora"}),
+        metrics={
+            "accuracy": scores["task"]["accuracy"],
+            "macro_f1": scores["task"]["macro_f1"],
+            "general_accuracy": scores["general"]["accuracy"],
+            "prompted_accuracy": baseline["prompted"]["accuracy"],
+        },
+        tags={f"ftdm.{asset}": digest for asset, digest in digests.items()},
+        documents={"model_card.md": card},
+        dagster_run_id=tools.run_id,
+    )
+    document = {
+        "model": model.name,
+        "version": registered.version,
+        "number": registered.number,
+        "uri": registered.uri,
+        "mlflow_run_id": registered.run_id,
+        "digest": merged.digest,
+        "digests": digests,
+    }
+    stored_card = reading.store.put_files("model_card", {"model_card.md": card.encode()})
+    return Built(
+        reading.store.put_document("version", document),
+        facts={"version": registered.version, "merged_digest": merged.digest, "uri": registered.uri},
+        attachments={"model_card": stored_card},
+    )
+
+
+def registry_uri(reading: Reading) -> str:
+    """Return the registry's address: the settings', else SQLite in the home folder."""
+    return reading.model.settings.registry.tracking_uri or mlflow_registry.local_uri(reading.home)
+
+
+def _build_deployed(reading: Reading, tools: Tools) -> Built:
+    model, serving = reading.model, reading.model.settings.serving
+    version = reading.document("registered_version")
+    folder = reading.store.find("model", version["digest"]).path
+    stack.up(reading.home, progress=tools.say)
+    running = deployment.start_version(
+        reading.home,
+        deployment.VersionSpec(
+            model.name,
+            version["version"],
+            version["digest"],
+            folder,
+            serving.max_model_len,
+            prediction.DTYPE,
+        ),
+        replicas=serving.replicas,
+        timeout_s=serving.startup_timeout_s,
+        progress=tools.say,
+    )
+    tools.say(f"{version['version']} is healthy on {serving.replicas} replicas; smoke test")
+    smoke = smoke_test(reading, f"{model.name}@v{version['number']:04d}")
+    minimum = model.settings.gates.smoke_correct
+    if smoke["correct"] < minimum:
+        deployment.retire_others(reading.home, model.name)
+        raise ValueError(
+            f"{version['version']} answered {smoke['correct']} of {smoke['examples']} smoke-test "
+            f"examples right, {minimum} are needed; production was left as it was"
+        )
+    with PointerStore(reading.home) as pointers:
+        move = pointers.promote(
+            model.name, version["version"], by=f"dagster run {tools.run_id}", reason="deployment"
+        )
+    deployment.retire_others(reading.home, model.name)
+    record_aliases(reading)
+    tools.say(f"{version['version']} is in production; {move.from_version or 'nothing'} before it")
+    task = reading.document("eval_scores")["task"]
+    document = deployment_document(version, move, smoke, task)
+    return Built(
+        reading.store.put_document("deployment", document),
+        facts={
+            **{key: document[key] for key in ("version", "kind", "from_version", "by", "at")},
+            "replicas": [replica.url for replica in running.version.replicas],
+            "endpoint": f"{stack.gateway_url(stack.Ports.from_environment())}/v1",
+            "smoke_correct": smoke["correct"],
+        },
+    )
+
+
+def deployment_document(
+    version: dict[str, Any], move: Move, smoke: dict[str, Any] | None, task: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Return the document of a deployment: what production serves since when, and by whom."""
+    return {
+        "version": version["version"],
+        "digest": version["digest"],
+        "kind": move.kind,
+        "from_version": move.from_version or "",
+        "by": move.by,
+        "reason": move.reason,
+        "at": move.at,
+        "recorded_at": now(),
+        "smoke": smoke,
+        "accuracy_at_deployment": task
+        and {"correct": task["correct"], "total": task["total"]},
+    }
+
+
+def record_aliases(reading: Reading) -> None:
+    """Tell the registry which versions are champion and previous."""
+    with PointerStore(reading.home) as store:
+        pointer = store.pointer(reading.model.name)
+    if pointer is None:
+        return
+    numbers = [name and int(name.rsplit("-v", 1)[1]) for name in (pointer.current, pointer.previous)]
+    mlflow_registry.set_aliases(
+        registry_uri(reading), reading.model.name, int(numbers[0] or 0), numbers[1] or None
+    )
+
+
+def smoke_test(reading: Reading, name: str) -> dict[str, Any]:
+    """Ask ten golden examples through the gateway; each replica gets some of them.
+
+    Raises:
+        ValueError: if the endpoint does not answer.
+    """
+    examples = sorted(prediction.examples_of(reading), key=lambda e: e.example_id)[:SMOKE_EXAMPLES]
+    settings = AskSettings(
+        model=name,
+        base_url=f"{stack.gateway_url(stack.Ports.from_environment())}/v1",
+        max_tokens=reading.model.settings.task.max_new_tokens,
+        concurrency=4,
+    )
+    try:
+        answers = ask_blocking(examples, settings)
+    except EndpointError as error:
+        raise ValueError(str(error)) from error
+    right = [answers.predictions[e.example_id] == e.output for e in examples]
+    return {"correct": sum(right), "examples": len(examples), "versions": list(answers.versions)}
+
+
+def _smoke_check(reading: Reading, minimum: int) -> Outcome:
+    version = reading.document("deployed_version")["version"]
+    smoke = smoke_test(reading, reading.model.name)
+    text = f"{version}: {smoke['correct']} of {smoke['examples']} right, {minimum} asked for"
+    passed = smoke["correct"] >= minimum and smoke["versions"] == [version]
+    if smoke["versions"] != [version]:
+        text = f"the endpoint answered as {smoke['versions']}, {version} is deployed"
+    return Outcome(passed, text, smoke, {"golden_set": reading.digest("golden_set")})
+
+
+def _all_verdicts(graph: GraphPlan, reading: Reading) -> Outcome:
+    made = decision(graph, reading, ("registered_version",))
+    refused = [f"{f.asset}.{f.check}: {f.state}" for f in made.refusals]
+    judged = [f for f in made.findings if f.severity == "block"]
+    text = f"{len(judged) - len(refused)} of {len(judged)} gating checks have passed"
+    return Outcome(
+        made.allowed,
+        text if made.allowed else f"{text}; not: {', '.join(refused)}",
+        {"findings": [f"{f.asset}.{f.check} {f.digest[:12]} {f.state}" for f in made.findings]},
+    )
+
+
+def _verify(reading: Reading) -> Outcome:
+    version = reading.document("registered_version")
+    merged = reading.store.find("model", version["digest"])
+    computed = reading.store.recompute(merged)
+    text = f"the merged model's digest is {computed[:12]}, registered is {version['digest'][:12]}"
+    return Outcome(computed == version["digest"], text, {"digest": computed})
+
+
+def _documented(reading: Reading) -> Outcome:
+    card = reading.attachment("registered_version", "model_card").path / "model_card.md"
+    text = card.read_text(encoding="utf-8")
+    missing = [part for part in ("## Use", "## Scores", "## Made from") if part not in text]
+    return Outcome(not missing, f"the model card lacks {missing}" if missing else "the card is whole")

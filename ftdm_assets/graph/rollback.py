@@ -1,0 +1,126 @@
+"""Rollback: the pointer moves first, then the lineage is told.
+
+Moving the pointer needs neither Dagster nor MLflow. Recording it makes a new deployment in the
+store and a materialization of ``deployed_version`` in Dagster, so that the lineage shows it.
+"""
+
+import dagster as dg
+
+from ftdm_assets.graph.plan import GraphPlan, Reading
+from ftdm_assets.graph.release import deployment_document, record_aliases
+from ftdm_assets.graph.shell import asset_key, reading_of, result_metadata
+from ftdm_assets.provenance.environment import environment, now
+from ftdm_assets.provenance.statements import InputRef, Manifest
+from ftdm_assets.provenance.store import StoreError
+from serving import pointer
+from serving.versions import Move, PointerError
+
+DEPLOYED = "deployed_version"
+REGISTERED = "registered_version"
+
+
+def rollback_job(graph: GraphPlan) -> dg.JobDefinition:
+    """Return the job that puts production back to the version kept warm."""
+    name = graph.model.name
+
+    @dg.op(
+        name=f"{name}_rollback_op",
+        config_schema={
+            "to": dg.Field(str, is_required=False, description="A version; else the previous one."),
+            "reason": dg.Field(str, default_value="rolled back in the UI"),
+        },
+    )
+    def _rollback(context: dg.OpExecutionContext) -> None:
+        config = context.op_config
+        reading = reading_of(graph)
+        try:
+            move = pointer.rollback(
+                reading.home,
+                name,
+                config.get("to"),
+                by=f"dagster run {context.run_id}",
+                reason=config["reason"],
+            )
+        except PointerError as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
+        context.log.info(f"production is {move.to_version} again, it was {move.from_version}")
+        event = record_move(graph, reading, move)
+        context.log_event(event)
+
+    @dg.job(
+        name=f"{name}_rollback",
+        description="Production goes back to the version kept warm, in seconds.",
+    )
+    def _job() -> None:
+        _rollback()
+
+    return _job
+
+
+def record_move(graph: GraphPlan, reading: Reading, move: Move) -> dg.AssetMaterialization:
+    """Write a move of the pointer into the store; return the event that Dagster shows.
+
+    Raises:
+        StoreError: if the version that production now serves was never registered here.
+    """
+    registered_digest, registered = _registered(reading, move.to_version)
+    version = reading.store.read_document(registered.kind, registered.digest)
+    eval_digest = next(ref.digest for ref in registered.inputs if ref.asset == "eval_scores")
+    task = reading.store.read_document("scores", eval_digest)["task"]
+    artifact = reading.store.put_document(
+        "deployment", deployment_document(version, move, None, task)
+    )
+    plan = graph.asset(DEPLOYED)
+    manifest = Manifest(
+        asset=DEPLOYED,
+        model=graph.model.name,
+        digest=artifact.digest,
+        kind=artifact.kind,
+        recipe=f"{move.kind}-{move.number}",
+        code_version=plan.code_version,
+        config=dict(plan.config),
+        inputs=(InputRef(REGISTERED, registered.digest, registered_digest),),
+        environment=environment(),
+        run={"command": move.kind, "by": move.by, "started_at": move.at, "finished_at": now()},
+        facts={
+            "version": move.to_version,
+            "kind": move.kind,
+            "from_version": move.from_version or "",
+            "by": move.by,
+            "reason": move.reason,
+            "at": move.at,
+        },
+    )
+    digest = reading.store.add_manifest(manifest)
+    reading.store.set_head(graph.model.name, DEPLOYED, digest)
+    record_aliases(reading)
+    return _event(graph, reading, manifest, digest)
+
+
+def _event(
+    graph: GraphPlan, reading: Reading, manifest: Manifest, digest: str
+) -> dg.AssetMaterialization:
+    # The newest registered version was seen and decided against: without this tag Dagster would
+    # call the deployment stale, and the next run would undo the rollback.
+    seen = reading.digest(REGISTERED)
+    key = asset_key(graph, REGISTERED).to_user_string()
+    return dg.AssetMaterialization(
+        asset_key(graph, DEPLOYED),
+        description=f"{manifest.facts['kind']} to {manifest.facts['version']}",
+        metadata=result_metadata(reading, manifest, digest, reused=False),
+        tags={
+            "dagster/data_version": manifest.digest,
+            "dagster/code_version": manifest.code_version,
+            f"dagster/input_data_version/{key}": seen,
+        },
+    )
+
+
+def _registered(reading: Reading, version: str) -> tuple[str, Manifest]:
+    for manifest in reversed(reading.store.manifests(reading.model.name, REGISTERED)):
+        if manifest.facts.get("version") == version:
+            return manifest.manifest_digest(), manifest
+    raise StoreError(
+        f"{version} has no manifest in {reading.store.root}; the pointer was moved, but the "
+        "lineage cannot show it"
+    )

@@ -1,0 +1,253 @@
+"""From plans to Dagster: materialise with a manifest, judge with a verdict.
+
+Invariants:
+* An asset's data version is its artifact's digest; its manifest is written before Dagster is told.
+* A recipe that was already made is not made again: its artifact is taken from the store.
+* Every check leaves a verdict bound to the digest that it judged.
+"""
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from ftdm_assets import home as homes
+from ftdm_assets.compute.local import run_step
+from ftdm_assets.graph.evidence import Refused, require
+from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, GraphPlan, Outcome, Reading
+from ftdm_assets.provenance.digests import json_digest
+from ftdm_assets.provenance.environment import environment, now
+from ftdm_assets.provenance.statements import InputRef, Manifest, Verdict
+
+GPU_POOL = "gpu"
+
+
+class StepTools:
+    """Gives a building asset its log and its GPU steps."""
+
+    def __init__(self, context: dg.AssetExecutionContext) -> None:
+        self._context = context
+
+    @property
+    def run_id(self) -> str:
+        """Return the id of the Dagster run."""
+        return str(self._context.run_id)
+
+    def say(self, message: str) -> None:
+        """Write a line to the asset's log."""
+        self._context.log.info(message)
+
+    def step(self, program: str, config: Mapping[str, Any]) -> None:
+        """Run a GPU step out of process through Dagster Pipes."""
+        run_step(self._context, program, config, homes.work())
+
+
+def reading_of(graph: GraphPlan) -> Reading:
+    """Return what the assets and checks of a graph read from."""
+    return Reading(graph.model, homes.home(), homes.store())
+
+
+def asset_key(graph: GraphPlan, name: str) -> dg.AssetKey:
+    """Return the key of an asset under the model's prefix."""
+    return dg.AssetKey([graph.model.name, name])
+
+
+def asset_definition(graph: GraphPlan, plan: AssetPlan) -> dg.AssetsDefinition:
+    """Return the Dagster asset of a plan."""
+
+    @dg.asset(
+        key=asset_key(graph, plan.name),
+        deps=[asset_key(graph, name) for name in _upstream(plan)],
+        group_name=plan.group,
+        description=plan.description,
+        code_version=plan.code_version,
+        kinds=set(plan.kinds),
+        pool=GPU_POOL if plan.gpu else None,
+    )
+    def _asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
+        try:
+            return _materialise(graph, plan, context)
+        except (Refused, ValueError) as error:
+            raise dg.Failure(description=str(error), allow_retries=False) from error
+
+    return _asset
+
+
+def check_definition(graph: GraphPlan, plan: CheckPlan) -> dg.AssetChecksDefinition:
+    """Return the Dagster asset check of a plan."""
+
+    @dg.asset_check(
+        asset=asset_key(graph, plan.asset),
+        name=plan.name,
+        description=plan.description,
+        blocking=plan.severity == "block",
+    )
+    def _check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        return _judge(graph, plan, context.run_id)
+
+    return _check
+
+
+def _upstream(plan: AssetPlan) -> list[str]:
+    return [*plan.deps, *plan.gate_deps, *plan.source_names]
+
+
+def _materialise(
+    graph: GraphPlan, plan: AssetPlan, context: dg.AssetExecutionContext
+) -> dg.MaterializeResult[None]:
+    reading = reading_of(graph)
+    started = now()
+    inputs = [_input(reading, name, name in plan.gate_deps) for name in (*plan.deps, *plan.gate_deps)]
+    if plan.gated:
+        require(graph, reading, (*plan.deps, *plan.gate_deps), plan.name)
+    recipe = _recipe(graph, plan, inputs)
+    made = None
+    if plan.memoised:
+        made = reading.store.manifest_for_recipe(graph.model.name, plan.name, recipe)
+    run = {"dagster_run_id": context.run_id, "started_at": started, "finished_at": now()}
+    if made is not None:
+        context.log.info("This recipe was made before: the artifact is taken from the store.")
+        manifest = made if made.inputs == tuple(inputs) else _renewed(made, inputs, run)
+    else:
+        built = plan.build(reading, StepTools(context))
+        manifest = _manifest(graph, plan, inputs, recipe, built, {**run, "finished_at": now()})
+        manifest = _with_pictures(reading, manifest, built)
+    digest = reading.store.add_manifest(manifest)
+    reading.store.set_head(graph.model.name, plan.name, digest)
+    metadata = result_metadata(reading, manifest, digest, reused=made is not None)
+    return dg.MaterializeResult(data_version=dg.DataVersion(manifest.digest), metadata=metadata)
+
+
+def _input(reading: Reading, name: str, gate_only: bool) -> InputRef:
+    digest, manifest = reading.head(name)
+    return InputRef(name, manifest.digest, digest, gate_only)
+
+
+def _recipe(graph: GraphPlan, plan: AssetPlan, inputs: list[InputRef]) -> str:
+    return json_digest(
+        {
+            "asset": plan.name,
+            "code_version": plan.version,
+            "config": dict(plan.config),
+            "inputs": {ref.asset: ref.digest for ref in inputs if not ref.gate_only},
+            "sources": dict(plan.sources(graph.model)),
+        }
+    )
+
+
+def _manifest(
+    graph: GraphPlan,
+    plan: AssetPlan,
+    inputs: list[InputRef],
+    recipe: str,
+    built: Built,
+    run: Mapping[str, Any],
+) -> Manifest:
+    facts = {**built.facts, "sources": dict(plan.sources(graph.model))}
+    attachments = {
+        name: {"kind": item.kind, "digest": item.digest} for name, item in built.attachments.items()
+    }
+    return Manifest(
+        asset=plan.name,
+        model=graph.model.name,
+        digest=built.artifact.digest,
+        kind=built.artifact.kind,
+        recipe=recipe,
+        code_version=plan.code_version,
+        config=dict(plan.config),
+        inputs=tuple(inputs),
+        environment=environment(),
+        run=run,
+        facts=facts,
+        attachments=attachments,
+    )
+
+
+def _renewed(made: Manifest, inputs: list[InputRef], run: Mapping[str, Any]) -> Manifest:
+    reused = made.run.get("reused_from") or made.manifest_digest()
+    return Manifest(**{**vars(made), "inputs": tuple(inputs), "run": {**run, "reused_from": reused}})
+
+
+def _with_pictures(reading: Reading, manifest: Manifest, built: Built) -> Manifest:
+    attachments = dict(manifest.attachments)
+    for title, png in built.pictures.items():
+        stored = reading.store.put_files("picture", {"picture.png": png})
+        attachments[f"picture: {title}"] = {"kind": stored.kind, "digest": stored.digest}
+    return Manifest(**{**vars(manifest), "attachments": attachments})
+
+
+def result_metadata(
+    reading: Reading, manifest: Manifest, digest: str, *, reused: bool
+) -> dict[str, dg.MetadataValue[Any]]:
+    """Return what the UI shows beside a materialization: digests, counts, pictures."""
+    metadata: dict[str, dg.MetadataValue[Any]] = {
+        "digest": dg.MetadataValue.text(manifest.digest),
+        "manifest": dg.MetadataValue.text(digest),
+        "reused": dg.MetadataValue.bool(reused),
+    }
+    for name, value in manifest.facts.items():
+        shown = _shown(value)
+        if shown is not None:
+            metadata["dagster/row_count" if name == "rows" else name] = shown
+    for name, item in manifest.attachments.items():
+        if name.startswith("picture: "):
+            png = (reading.store.find(**item).path / "picture.png").read_bytes()
+            text = f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})"
+            metadata[name.removeprefix("picture: ")] = dg.MetadataValue.md(text)
+        else:
+            metadata[name] = dg.MetadataValue.text(item["digest"])
+    return metadata
+
+
+def _shown(value: Any) -> dg.MetadataValue[Any] | None:
+    if isinstance(value, bool):
+        return dg.MetadataValue.bool(value)
+    if isinstance(value, int):
+        return dg.MetadataValue.int(value)
+    if isinstance(value, float):
+        return dg.MetadataValue.float(round(value, 4))
+    if isinstance(value, str):
+        return dg.MetadataValue.text(value)
+    return dg.MetadataValue.json(value) if value else None
+
+
+def _judge(graph: GraphPlan, plan: CheckPlan, run_id: str) -> dg.AssetCheckResult:
+    reading = reading_of(graph)
+    manifest = reading.manifest(plan.asset)
+    outcome = plan.judge(reading)
+    verdict = _verdict(graph, plan, manifest.digest, outcome, run_id)
+    digest = reading.store.add_verdict(verdict)
+    return dg.AssetCheckResult(
+        passed=outcome.passed,
+        severity=dg.AssetCheckSeverity.ERROR
+        if plan.severity == "block"
+        else dg.AssetCheckSeverity.WARN,
+        description=outcome.reason,
+        metadata={
+            **{name: dg.MetadataValue.json(value) for name, value in outcome.measured.items()},
+            "threshold": dg.MetadataValue.json(dict(plan.threshold)),
+            "judged_digest": dg.MetadataValue.text(manifest.digest),
+            "verdict": dg.MetadataValue.text(digest),
+        },
+    )
+
+
+def _verdict(
+    graph: GraphPlan, plan: CheckPlan, digest: str, outcome: Outcome, run_id: str
+) -> Verdict:
+    return Verdict(
+        check=plan.name,
+        asset=plan.asset,
+        model=graph.model.name,
+        digest=digest,
+        passed=outcome.passed,
+        severity=plan.severity,
+        measured=outcome.measured,
+        threshold=plan.threshold,
+        reason=outcome.reason,
+        judged_at=now(),
+        code_version=plan.version,
+        run={"dagster_run_id": run_id},
+        against=outcome.against,
+    )
