@@ -1,7 +1,8 @@
 """Sends HTTP requests concurrently, with bounded retries, while an engine lives.
 
 Invariants: at most `concurrency` requests are open; a request is tried again only for reasons that
-may pass (no connection, time-out, 429, 5xx); a dead engine ends the whole at once.
+may pass (no connection, time-out, 429, 5xx); a dead engine, or one that has only failed so far,
+ends the whole at once.
 """
 
 import asyncio
@@ -13,9 +14,12 @@ from typing import Any
 
 import httpx
 
+from gpu_steps.config import StepError
+
 _BACKOFF_SECONDS = 0.25
 _LONGEST_PAUSE = 5.0
 _ERROR_TEXT = 300
+_HOPELESS = 20
 
 
 @dataclass(frozen=True)
@@ -63,12 +67,22 @@ async def send_all(
         async def work(queue: Iterator[tuple[int, dict[str, Any]]]) -> None:
             for at, request in queue:
                 answers[at] = await _send_one(client, base, request, settings, require_alive)
+                _require_hope(answers)
                 settled(len(answers))
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(settings.concurrency, len(requests))):
-                group.create_task(work(queue))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(settings.concurrency, len(requests))):
+                    group.create_task(work(queue))
+        except BaseExceptionGroup as group_error:
+            raise group_error.exceptions[0] from None
     return [answers[at] for at in range(len(requests))]
+
+
+def _require_hope(answers: dict[int, Answer]) -> None:
+    failed = [answer.error for answer in answers.values() if answer.error is not None]
+    if len(failed) == len(answers) >= _HOPELESS:
+        raise StepError(f"the first {len(failed)} requests failed; the first: {failed[0]}")
 
 
 async def _send_one(
