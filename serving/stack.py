@@ -104,9 +104,9 @@ def up(
         progress(f"{program.name} started")
     _await(supervisor, CACHE, lambda: _pongs(ports.cache))
     _await(
-        supervisor, GATEWAY, lambda: get_json(_gateway_url(ports) + "/health")[0] == HTTPStatus.OK
+        supervisor, GATEWAY, lambda: get_json(gateway_url(ports) + "/health")[0] == HTTPStatus.OK
     )
-    progress(f"the gateway answers on {_gateway_url(ports)}")
+    progress(f"the gateway answers on {gateway_url(ports)}")
     problems = resume(folder, timeout_s=timeout_s, progress=progress, engine=engine)
     return status(folder, ports=ports, also=tuple(problems.values()))
 
@@ -114,7 +114,7 @@ def up(
 def down(home: Path, *, ports: Ports | None = None, timeout_s: float = 60.0) -> StackStatus:
     """Stop everything, also what a killed supervisor left behind."""
     folder = Home.at(home).make().folder
-    Supervisor(folder).shutdown(timeout_s)
+    Supervisor(folder).shutdown(timeout_s, first=(GATEWAY,))
     with PointerStore(folder) as store:
         for one in store.versions():
             if one.state in ("ready", "starting"):
@@ -135,12 +135,12 @@ def status(home: Path, *, ports: Ports | None = None, also: tuple[str, ...] = ()
         problems += [
             f"{one.name} is {one.state}: see {one.log}" for one in programs if not _ok(one)
         ]
-        if get_json(_gateway_url(ports) + "/health")[0] != HTTPStatus.OK:
-            problems.append(f"The gateway does not answer on {_gateway_url(ports)}.")
+        if get_json(gateway_url(ports) + "/health")[0] != HTTPStatus.OK:
+            problems.append(f"The gateway does not answer on {gateway_url(ports)}.")
         problems += [_model_problem(one) for one in models if _model_problem(one)]
     cache_url = f"redis://{HOST}:{ports.cache}/0"
     return StackStatus(
-        folder, running, _gateway_url(ports), cache_url, programs, models, tuple(problems)
+        folder, running, gateway_url(ports), cache_url, programs, models, tuple(problems)
     )
 
 
@@ -202,7 +202,8 @@ def _await(supervisor: Supervisor, name: str, ready: Callable[[], bool]) -> None
         time.sleep(0.1)
 
 
-def _gateway_url(ports: Ports) -> str:
+def gateway_url(ports: Ports) -> str:
+    """Return the address of the gateway."""
     return f"http://{HOST}:{ports.gateway}"
 
 

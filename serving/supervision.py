@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.home import Home
-from serving.leash import MARK, kill_leftovers
+from serving.leash import kill_leftovers
 
 _CALL_TIMEOUT_S = 10.0
 _LEASH = Path(__file__).with_name("leash.py")
@@ -182,8 +182,7 @@ class Supervisor:
         with self.home.lock("supervisor"):
             if self.is_running() and name in self._processes():
                 self._remove(name, stop_timeout_s)
-            for path in self._files(name):
-                path.unlink(missing_ok=True)
+            self._forget(name)
 
     def statuses(self) -> dict[str, ProgramStatus]:
         """Return every program by name; empty when supervisord is not running."""
@@ -200,20 +199,38 @@ class Supervisor:
             for name, one in self._processes().items()
         }
 
-    def shutdown(self, timeout_s: float = 60.0) -> None:
-        """Stop every program and supervisord, and forget what it was told to run."""
+    def shutdown(self, timeout_s: float = 60.0, first: tuple[str, ...] = ()) -> None:
+        """Stop every program and supervisord, and forget what it was told to run.
+
+        Args:
+            timeout_s: After that long, what is left is killed.
+            first: Programs to stop before the others.
+        """
+        end = time.monotonic() + timeout_s
         with self.home.lock("supervisor"):
             pid = self._daemon_pid()
             if self.is_running():
+                self._stop_all(first, end)
                 self._call("shutdown")
-            end = time.monotonic() + timeout_s
             while pid and _alive(pid) and time.monotonic() < end:
                 time.sleep(0.05)
             self._kill_daemon()
             for spec in self.home.programs.glob("*.json"):
-                kill_leftovers(self._mark(spec.stem))
-                for path in self._files(spec.stem):
-                    path.unlink(missing_ok=True)
+                kill_leftovers(spec.with_suffix(".group"))
+                self._forget(spec.stem)
+
+    def _stop_all(self, first: tuple[str, ...], end: float) -> None:
+        """Ask all to stop at once: on its way out supervisord would wait for one after another."""
+        known = self._processes()
+        for name in first:
+            if name in known:
+                left = max(1.0, end - time.monotonic())
+                self._call("stopProcessGroup", name, True, timeout_s=left)
+        self._call("stopAllProcesses", False)
+        while time.monotonic() < end:
+            if not any(one["pid"] for one in self._processes().values()):
+                return
+            time.sleep(0.05)
 
     def log_tail(self, name: str, lines: int = 20) -> str:
         """Return the last lines of a program's log."""
@@ -239,12 +256,10 @@ class Supervisor:
         user = "user = root\n" if os.getuid() == 0 else ""
         config = self.home.run / "supervisord.conf"
         _write(config, _MAIN_CONFIG.format(user=user, **escaped))
-        environment = {key: value for key, value in os.environ.items() if key != MARK}
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)]
         done = subprocess.run(
             command,
             cwd=self.home.folder,
-            env=environment,
             timeout=timeout_s,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -304,15 +319,16 @@ class Supervisor:
     def _log(self, name: str) -> Path:
         return self.home.logs / f"{name}.log"
 
-    def _mark(self, name: str) -> str:
-        return f"{self.home.folder}:{name}"
+    def _forget(self, name: str) -> None:
+        for suffix in (".conf", ".json", ".group"):
+            (self.home.programs / f"{name}{suffix}").unlink(missing_ok=True)
 
     def _spec(self, program: Program) -> dict[str, object]:
         return {
             "argv": list(program.argv),
             "env": program.env,
             "folder": str(program.folder or self.home.folder),
-            "mark": self._mark(program.name),
+            "group_file": str(self.home.programs / f"{program.name}.group"),
             "clears_leftovers": program.clears_leftovers,
         }
 

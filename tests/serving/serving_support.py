@@ -1,0 +1,153 @@
+"""What the tests of serving share: fake replicas behind the real parts, and load on them."""
+
+import hashlib
+import socket
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from serving import stack
+from serving.deployment import VersionSpec, start_version
+from serving.engine import EngineCommand
+from serving.pointer import PointerStore, promote
+from serving.supervision import Supervisor
+
+FAKE = Path(__file__).with_name("fake_engine.py")
+MODEL = "support_tickets"
+
+
+def fake_engine(
+    model_folder: Path,
+    served_name: str,
+    port: int,
+    *,
+    cores: list[int] | None,
+    max_model_len: int,
+    dtype: str,
+) -> EngineCommand:
+    """Stand in for `serving.engine.engine_command`: the same signature, a program that starts fast.
+
+    The folder's `arguments` file, if any, holds further arguments of the fake.
+    """
+    further = model_folder / "arguments"
+    extra = further.read_text(encoding="utf-8").split() if further.is_file() else []
+    argv = (sys.executable, str(FAKE), "--port", str(port), "--served-model-name", served_name)
+    base = f"http://127.0.0.1:{port}"
+    return EngineCommand((*argv, *extra), {"FAKE": dtype}, f"{base}/health", base)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def digest_of(version: str) -> str:
+    return hashlib.sha256(version.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Running:
+    """A stack that is up, in a home of its own."""
+
+    home: Path
+    ports: stack.Ports
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.ports.gateway}"
+
+    @property
+    def supervisor(self) -> Supervisor:
+        return Supervisor(self.home)
+
+    def spec(self, version: str, model: str = MODEL) -> VersionSpec:
+        folder = self.home / "models" / version
+        folder.mkdir(parents=True, exist_ok=True)
+        full = f"{model}-{version}"
+        return VersionSpec(model, full, digest_of(full), folder, 2048, "bfloat16")
+
+    def start(self, version: str, replicas: int = 2, model: str = MODEL) -> None:
+        spec = self.spec(version, model)
+        start_version(self.home, spec, replicas=replicas, timeout_s=30, engine=fake_engine)
+
+    def put(self, version: str, replicas: int = 2, model: str = MODEL) -> None:
+        """Start and promote."""
+        self.start(version, replicas, model)
+        promote(self.home, model, version, by="test", reason="because")
+
+    def up(self) -> stack.StackStatus:
+        return stack.up(self.home, ports=self.ports, timeout_s=30, engine=fake_engine)
+
+    def pid(self, name: str) -> int:
+        return self.supervisor.statuses()[name].pid
+
+    def store(self) -> PointerStore:
+        return PointerStore(self.home)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One call: when it began and ended, who answered, and what went wrong (empty: nothing)."""
+
+    began: float
+    ended: float
+    version: str
+    failure: str
+
+
+def ask(client: httpx.Client, body: dict[str, object]) -> Answer:
+    """Send one chat completion and read all of its answer."""
+    began, version = time.monotonic(), ""
+    try:
+        with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            version = answer.headers.get("x-ftdm-version", "")
+            text = "".join(answer.iter_text())
+        failure = "" if answer.status_code == 200 else f"{answer.status_code}: {text}"
+        if body.get("stream") and ('"error"' in text or "[DONE]" not in text):
+            failure = f"broken stream: {text[-200:]}"
+    except httpx.HTTPError as error:
+        failure = repr(error)
+    return Answer(began, time.monotonic(), version, failure)
+
+
+@dataclass
+class Load:
+    """Callers that ask the gateway without a pause, in threads, until they are told to stop."""
+
+    url: str
+    model: str = MODEL
+    content: str = "words=2 pause=0.01"
+    stream: bool = False
+    callers: int = 4
+
+    def __post_init__(self) -> None:
+        self.answers: list[Answer] = []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(self.callers)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+
+    def failures(self) -> list[Answer]:
+        return [one for one in self.answers if one.failure]
+
+    def versions(self) -> set[str]:
+        return {one.version for one in self.answers}
+
+    def _ask(self) -> None:
+        body = {"model": self.model, "messages": [{"role": "user", "content": self.content}]}
+        with httpx.Client(base_url=self.url, timeout=30) as client:
+            while not self._stop.is_set():
+                self.answers.append(ask(client, body | {"stream": self.stream}))
