@@ -33,16 +33,16 @@ class CleanSettings:
         near_threshold: similarity (0-1) from which two records are near duplicates.
         golden_threshold: similarity from which a record is too near to a golden example.
         label_errors: drop suspected label errors, or keep and list them only.
-        label_error_confidence: suspects below this (0.5-1) are listed, never dropped.
+        label_error_confidence: suspects less likely to be wrong than this (0-1) are not dropped.
         personal_data: mask it, drop the record, or keep it as it is.
         allowed_data_class: the highest class that the model may learn from.
     """
 
     max_characters: int = 4000
     near_threshold: float = 0.8
-    golden_threshold: float = 0.7
+    golden_threshold: float = 0.8
     label_errors: Literal["drop", "keep"] = "drop"
-    label_error_confidence: float = 0.9
+    label_error_confidence: float = 0.5
     personal_data: Literal["mask", "drop", "keep"] = "mask"
     allowed_data_class: str = "internal"
 
@@ -60,13 +60,9 @@ class CleanSettings:
         for name, values in choices.items():
             if getattr(self, name) not in values:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; use {', '.join(values)}")
-        for name in ("near_threshold", "golden_threshold"):
+        for name in ("near_threshold", "golden_threshold", "label_error_confidence"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; use a number in (0, 1]")
-        if not 0.5 <= self.label_error_confidence <= 1:
-            raise ValueError(
-                f"label_error_confidence is {self.label_error_confidence}; use 0.5 to 1"
-            )
         if self.max_characters < 1:
             raise ValueError(f"max_characters is {self.max_characters}; use at least 1")
 
@@ -111,8 +107,9 @@ def clean(
     sheet.settle_exact_duplicates()
     sheet.settle_near_duplicates(settings.near_threshold)
     sheet.drop_near_golden(golden, settings.golden_threshold, settings.personal_data == "mask")
-    limit = settings.label_error_confidence if settings.label_errors == "drop" else None
-    suspects = sheet.find_label_errors(limit)
+    suspects = sheet.find_label_errors(
+        settings.label_error_confidence, drop=settings.label_errors == "drop"
+    )
     return CleanResult(
         records=_records(sheet.rows),
         ledger=_ledger(sheet.rows),

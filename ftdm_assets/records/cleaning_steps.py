@@ -14,7 +14,7 @@ import pandas as pd
 
 from ftdm_assets.records import consensus, duplicates, personal_data
 from ftdm_assets.records.contract import DATA_CLASSES
-from ftdm_assets.records.label_errors import Suspect, suspected_label_errors
+from ftdm_assets.records.label_errors import LIKELY, Suspect, suspected_label_errors
 from ftdm_assets.records.normalise import duplicate_key, normalise, normalise_output
 
 
@@ -127,17 +127,16 @@ class Worksheet:
             if left[pair.i].kept:
                 left[pair.i].drop("golden_near_duplicate", ids[pair.j], pair.similarity)
 
-    def find_label_errors(self, drop_from: float | None) -> list[Suspect]:
-        """Return suspected label errors; drop those at least as sure as ``drop_from``, if given."""
+    def find_label_errors(self, confidence: float, *, drop: bool) -> list[Suspect]:
+        """Return suspected label errors; drop those that reach the confidence."""
         left = self._left()
         suspects = suspected_label_errors(
             [row.record_id for row in left],
             [row.input for row in left],
             [row.output for row in left],
+            at_least=min(confidence, LIKELY),
         )
-        wrong = {
-            s.record_id for s in suspects if drop_from is not None and s.confidence >= drop_from
-        }
+        wrong = {s.record_id for s in suspects if drop and s.confidence >= confidence}
         for row in left:
             if row.record_id in wrong:
                 row.drop("suspected_label_error")
