@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import peft
+import safetensors.torch
 
-from gpu_steps.config import ConfigError
+from gpu_steps.config import ConfigError, StepError
 from gpu_steps.output import write_json
 from gpu_steps.train import Lora
 
@@ -54,6 +55,15 @@ def save_adapter(model: Any, base_name: str, folder: Path) -> None:
     write_json(path, config)
     for file in folder.iterdir():
         file.chmod(0o644)
+
+
+def load_weights(model: Any, folder: Path) -> None:
+    """Put the weights saved in `folder` into the adapter that `model` has already."""
+    state = safetensors.torch.load_file(folder / "adapter_model.safetensors")
+    loaded = peft.set_peft_model_state_dict(model, state)
+    missing = [key for key in loaded.missing_keys if ".lora_" in key]
+    if missing or loaded.unexpected_keys:
+        raise StepError(f"{folder}: does not fit the adapter; remove it to train from the start.")
 
 
 def load_adapter(model: Any, folder: Path) -> Any:

@@ -61,7 +61,7 @@ def load_tokenizer(folder: Path) -> Any:
 
 def _require_model(folder: Path) -> None:
     if not (folder / "config.json").is_file():
-        msg = f"{folder}: no model (no config.json); name a folder that prepare_base made."
+        msg = f"{folder}: is no model (it has no config.json); name one that prepare_base made."
         raise ConfigError(msg)
 
 

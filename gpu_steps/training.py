@@ -20,7 +20,7 @@ import trl
 from torch.utils.data import Sampler
 
 from gpu_steps import models
-from gpu_steps.adapters import add_adapter, save_adapter
+from gpu_steps.adapters import add_adapter, load_weights, save_adapter
 from gpu_steps.batching import LengthBatches
 from gpu_steps.reporting import Reporter
 from gpu_steps.rows import Example, Row, encode_rows
@@ -52,6 +52,11 @@ class CompletionTrainer(trl.SFTTrainer):  # type: ignore[misc]
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         del train_dataset
         return self.order
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        # The library would load the adapter as float32, and go on with another precision.
+        del model
+        load_weights(self.model, Path(resume_from_checkpoint))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the seconds so far, counted on through an interruption."""
@@ -111,7 +116,7 @@ def run(config: Train, rows: list[Row], checkpoints: Path, reporter: Reporter) -
         reporter.log(f"going on from {checkpoint.name}")
         trainer.started -= _seconds_at(checkpoint)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    log = [_entry(found) for found in trainer.state.log_history if "loss" in found]
+    log = step_log(trainer.state.log_history)
     return Run(trainer.model, log, _result(trainer, examples, log, checkpoint is not None))
 
 
@@ -172,15 +177,19 @@ def _seconds_at(checkpoint: Path) -> float:
     return float(max((entry.get("seconds", 0.0) for entry in state.log_history), default=0.0))
 
 
-def _entry(found: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "step": found["step"],
-        "epoch": round(found["epoch"], 4),
-        "loss": found["loss"],
-        "learning_rate": found["learning_rate"],
-        "tokens": int(found["num_tokens"]),
-        "seconds": found["seconds"],
-    }
+def step_log(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One entry a step; TRL counts tokens from 0 again after an interruption, this does not."""
+    log: list[dict[str, Any]] = []
+    before = counted = 0
+    for found in history:
+        if "loss" not in found:
+            continue
+        tokens = int(found["num_tokens"])
+        before += counted if tokens <= counted else 0
+        counted = tokens
+        entry = {key: found[key] for key in ("step", "loss", "learning_rate", "seconds")}
+        log.append(entry | {"epoch": round(found["epoch"], 4), "tokens": before + tokens})
+    return log
 
 
 def _result(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from gpu_steps.config import ConfigError, parse, read_config
 
-pytest_plugins = ["gpu_tiny"]
+pytest_plugins = ["gpu_fixtures"]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from gpu_steps.batching import batch_order
 from gpu_steps.config import ConfigError
 from gpu_steps.rows import IGNORED, Row, encode_rows, read_rows
 
-pytest_plugins = ["gpu_tiny"]
+pytest_plugins = ["gpu_fixtures"]
 
 
 @pytest.fixture(scope="session")
