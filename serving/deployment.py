@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -282,8 +283,11 @@ def _start(
 ) -> None:
     supervisor.ensure_running()
     _start_replicas(supervisor, version, engine)
-    _await_replicas(supervisor, version, end, progress)
-    _start_router(supervisor, version, end)
+    replicas = {one.name: partial(serves, one.url, version.served_name) for one in version.replicas}
+    _await_all(supervisor, dict(replicas), end, progress)
+    _start_router(supervisor, version)
+    counted = {_router_name(version): lambda: _answers(version)}
+    _await_all(supervisor, dict(counted), end, progress)
 
 
 def _start_replicas(supervisor: Supervisor, version: Version, engine: EngineBuilder) -> None:
@@ -299,49 +303,42 @@ def _start_replicas(supervisor: Supervisor, version: Version, engine: EngineBuil
         supervisor.put(Program(one.name, command.argv, command.env))
 
 
-def _await_replicas(
-    supervisor: Supervisor, version: Version, end: float, progress: Callable[[str], None]
+def _start_router(supervisor: Supervisor, version: Version) -> None:
+    port = _router_port(version)
+    urls = tuple(one.url for one in version.replicas)
+    supervisor.put(Program(_router_name(version), router_command(urls, port, port + 1)))
+
+
+def _await_all(
+    supervisor: Supervisor,
+    checks: dict[str, Callable[[], bool]],
+    end: float,
+    progress: Callable[[str], None],
 ) -> None:
-    waiting = list(version.replicas)
-    seen: dict[str, set[int]] = {one.name: set() for one in waiting}
+    """Wait until each named program passes its check; give up on one that keeps ending."""
+    lives: dict[str, set[int]] = {name: set() for name in checks}
+    waiting = dict(checks)
     said = began = time.monotonic()
     while waiting:
         statuses = supervisor.statuses()
-        for one in list(waiting):
-            status = statuses.get(one.name)
-            pids = seen[one.name]
-            pids.update({status.pid} if status and status.pid else set())
-            if len(pids) >= _LIVES or (status and status.state == "FATAL"):
-                raise DeploymentError(
-                    f"{one.name} ended {len(pids)} times while it started; the end of its log:\n"
-                    f"{supervisor.log_tail(one.name)}"
-                )
-            if serves(one.url, version.served_name):
-                waiting.remove(one)
-                progress(f"{one.name} is ready after {time.monotonic() - began:.0f} s")
+        for name, ready in list(waiting.items()):
+            status = statuses.get(name)
+            lives[name].update({status.pid} if status and status.pid else set())
+            if len(lives[name]) >= _LIVES or (status and status.state == "FATAL"):
+                raise _gave_up(supervisor, name, f"ended {len(lives[name])} times at its start")
+            if ready():
+                del waiting[name]
+                progress(f"{name} is ready after {time.monotonic() - began:.0f} s")
         if waiting and time.monotonic() > end:
-            raise DeploymentError(
-                f"{waiting[0].name} did not answer in time; the end of its log:\n"
-                f"{supervisor.log_tail(waiting[0].name)}"
-            )
+            raise _gave_up(supervisor, next(iter(waiting)), "did not answer in time")
         if time.monotonic() - said > _PROGRESS_EVERY_S:
             said = time.monotonic()
-            progress(f"waiting for {', '.join(one.name for one in waiting)}")
-        time.sleep(_POLL_S)
+            progress(f"waiting for {', '.join(waiting)}")
+        time.sleep(_POLL_S if waiting else 0)
 
 
-def _start_router(supervisor: Supervisor, version: Version, end: float) -> None:
-    port = _router_port(version)
-    urls = tuple(one.url for one in version.replicas)
-    name = _router_name(version)
-    supervisor.put(Program(name, router_command(urls, port, port + 1)))
-    while healthy_replicas(version.router_url) != len(urls):
-        if time.monotonic() > end:
-            raise DeploymentError(
-                f"{name} does not count {len(urls)} healthy replicas; the end of its log:\n"
-                f"{supervisor.log_tail(name)}"
-            )
-        time.sleep(_POLL_S)
+def _gave_up(supervisor: Supervisor, name: str, what: str) -> DeploymentError:
+    return DeploymentError(f"{name} {what}; the end of its log:\n{supervisor.log_tail(name)}")
 
 
 def _stop_programs(supervisor: Supervisor, version: Version) -> None:

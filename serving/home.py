@@ -30,8 +30,18 @@ class Home:
 
     @classmethod
     def at(cls, folder: Path) -> "Home":
-        """Return the home at `folder`, which need not exist yet."""
-        return cls(Path(os.path.abspath(folder)))  # noqa: PTH100 - links are kept as they are
+        """Return the home at `folder`, which need not exist yet.
+
+        Raises:
+            HomeError: The path holds what the supervisor's configuration cannot.
+        """
+        absolute = folder.absolute()
+        if any(character in str(absolute) for character in "%;\n"):
+            raise HomeError(
+                f"The home folder {absolute} has `%`, `;` or a line end in its path: "
+                "choose another."
+            )
+        return cls(absolute)
 
     def make(self) -> "Home":
         """Create the folders and return this home."""

@@ -47,8 +47,6 @@ def router_command(urls: tuple[str, ...], port: int, metrics_port: int) -> tuple
         "--host": HOST,
         "--port": str(port),
         "--backend": "vllm",
-        "--policy": "power_of_two",
-        "--power-of-two-load-metric": "least_requests",
         "--prometheus-host": HOST,
         "--prometheus-port": str(metrics_port),
         "--history-backend": "none",
@@ -66,6 +64,10 @@ def router_command(urls: tuple[str, ...], port: int, metrics_port: int) -> tuple
         "--cb-success-threshold": "1",
         "--cb-timeout-duration-secs": "2",
     }
+    if len(urls) > 1:  # smg refuses the policy for a single worker
+        options |= {"--policy": "power_of_two", "--power-of-two-load-metric": "least_requests"}
+    else:
+        options["--policy"] = "round_robin"
     flat = [part for pair in options.items() for part in pair]
     argv = [str(smg_binary()), "launch", "--disable-tokenizer-autoload"]
     argv += ["--disable-load-monitoring", *flat, "--worker-urls", *urls]

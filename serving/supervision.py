@@ -14,6 +14,7 @@ Invariants:
 import http.client
 import json
 import os
+import re
 import shlex
 import signal
 import socket
@@ -29,6 +30,8 @@ from serving.home import Home
 from serving.leash import kill_leftovers
 
 _CALL_TIMEOUT_S = 10.0
+_PING_TIMEOUT_S = 3.0
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _LEASH = Path(__file__).with_name("leash.py")
 _MAIN_CONFIG = """[supervisord]
 logfile = {logs}/supervisord.log
@@ -137,7 +140,8 @@ class Supervisor:
     def is_running(self) -> bool:
         """Tell whether supervisord answers."""
         try:
-            return bool(self._call("getState")["statename"] == "RUNNING")
+            state = self._call("getState", timeout_s=_PING_TIMEOUT_S)
+            return bool(state["statename"] == "RUNNING")
         except SupervisionError:
             return False
 
@@ -160,6 +164,10 @@ class Supervisor:
         Raises:
             SupervisionError: The supervisor refuses it.
         """
+        if not _NAME.fullmatch(program.name):
+            raise SupervisionError(
+                f"{program.name!r} is no program name: letters, digits, `.`, `_`, `-`."
+            )
         self.ensure_running()
         with self.home.lock("supervisor"):
             spec, config = self._files(program.name)
@@ -174,8 +182,13 @@ class Supervisor:
                 self._remove(program.name, program.stop_timeout_s)
             _write(spec, wanted)
             _write(config, wanted_config)
-            self._call("reloadConfig")
-            self._call("addProcessGroup", program.name)
+            try:
+                self._call("reloadConfig")
+                self._call("addProcessGroup", program.name)
+            except SupervisionError:
+                # A file that supervisord cannot read would be in the way of every later change.
+                self._forget(program.name)
+                raise
 
     def remove(self, name: str, stop_timeout_s: float = 30.0) -> None:
         """Stop a program for good; does nothing when it is not there."""
@@ -251,11 +264,10 @@ class Supervisor:
             "folder": self.home.folder,
             "socket": self.home.socket,
         }
-        escaped = {key: _escape(str(value)) for key, value in values.items()}
         # Said only to root: without it supervisord warns at each start that it stays root.
         user = "user = root\n" if os.getuid() == 0 else ""
         config = self.home.run / "supervisord.conf"
-        _write(config, _MAIN_CONFIG.format(user=user, **escaped))
+        _write(config, _MAIN_CONFIG.format(user=user, **values))
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)]
         done = subprocess.run(
             command,
@@ -339,7 +351,7 @@ class Supervisor:
             command=_escape(command),
             stop_timeout=program.stop_timeout_s,
             whole_group=str(program.stops_whole_group).lower(),
-            log=_escape(str(self._log(program.name))),
+            log=self._log(program.name),
         )
 
 
