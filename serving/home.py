@@ -36,9 +36,9 @@ class Home:
             HomeError: The path holds what the supervisor's configuration cannot.
         """
         absolute = folder.absolute()
-        if any(character in str(absolute) for character in "%;\n"):
+        if any(character in str(absolute) for character in "%;#\n"):
             raise HomeError(
-                f"The home folder {absolute} has `%`, `;` or a line end in its path: "
+                f"The home folder {absolute} has `%`, `;`, `#` or a line end in its path: "
                 "choose another."
             )
         return cls(absolute)

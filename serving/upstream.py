@@ -123,7 +123,7 @@ async def _stream(answer: aiohttp.ClientResponse, version: Version) -> Response:
     except (TimeoutError, aiohttp.ClientError) as error:
         raise _not_reached(error) from error
     if not first or first.startswith(_ERROR_EVENT):
-        raise _NotReachedError("its replica broke off")
+        raise _NotReachedError("it broke off")
     return StreamingResponse(_events(first, answer), answer.status, _headers(answer, version))
 
 
@@ -154,4 +154,5 @@ def _not_reached(error: Exception) -> Exception:
     if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError):
         # It may still be at work: asking again would only add to the load.
         return ApiError(504, "The replica did not answer in time.", "timeout", kind="server_error")
-    return _NotReachedError(type(error).__name__)
+    refused = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+    return _NotReachedError("no connection" if refused else "it broke off")
