@@ -28,6 +28,7 @@ from serving.supervision import Program, ProgramStatus, Supervisor
 GATEWAY, CACHE = "gateway", "cache"
 GATEWAY_PORT, CACHE_PORT = 8321, 8379
 _READY_TIMEOUT_S = 30.0
+_PORT_PATIENCE_S = 2.0
 
 
 class StackError(Exception):
@@ -185,11 +186,15 @@ def _port(variable: str, default: int) -> int:
 
 
 def _check_port(supervisor: Supervisor, name: str, port: int, variable: str) -> None:
-    if name not in supervisor.statuses() and not port_is_free(HOST, port):
-        raise StackError(
-            f"Port {port}, which the {name} needs, is taken by another program: end it, or set "
-            f"{variable} to a free port."
-        )
+    # What a killed supervisor ran dies with it, but a moment later.
+    end = time.monotonic() + _PORT_PATIENCE_S
+    while name not in supervisor.statuses() and not port_is_free(HOST, port):
+        if time.monotonic() > end:
+            raise StackError(
+                f"Port {port}, which the {name} needs, is taken by another program: end it, or "
+                f"set {variable} to a free port."
+            )
+        time.sleep(0.1)
 
 
 def _await(supervisor: Supervisor, name: str, ready: Callable[[], bool]) -> None:
