@@ -74,8 +74,8 @@ def confusion_matrix(counts: Sequence[Sequence[int]], labels: Sequence[str]) -> 
     axes.imshow(_shade(shares, right), aspect="equal", interpolation="nearest")
     names = [*labels, "(no label)"][:columns]
     size = 9.5 if rows <= 15 else 7.2
-    axes.set_xticks(range(columns), names, rotation=90, fontsize=size)
-    axes.set_yticks(range(rows), list(labels), fontsize=size)
+    axes.set_xticks(range(columns), names, rotation=90, fontsize=size, parse_math=False)
+    axes.set_yticks(range(rows), list(labels), fontsize=size, parse_math=False)
     for row, column in zip(*np.nonzero(table), strict=True):
         dark = shares[row, column] > 0.55
         axes.text(
@@ -127,7 +127,7 @@ def label_balance(before: Mapping[str, int], after: Mapping[str, int]) -> bytes:
             fontsize=8,
             color=_INK,
         )
-    axes.set_yticks(places, labels, fontsize=8.5)
+    axes.set_yticks(places, labels, fontsize=8.5, parse_math=False)
     axes.set_ylim(-0.7, len(labels) - 0.3)
     axes.grid(visible=False, axis="y")
     axes.margins(x=0.08)
@@ -218,7 +218,7 @@ def _bars(
             color="white" if within else _INK,
             fontweight="bold" if within else "normal",
         )
-    axes.set_yticks(places, list(names))
+    axes.set_yticks(places, list(names), parse_math=False)
     axes.grid(visible=False, axis="y")
     axes.margins(x=0.1)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))

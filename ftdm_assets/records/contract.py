@@ -108,6 +108,8 @@ def contract_problems(frame: pd.DataFrame) -> list[Problem]:
         return [Problem(0, "", column, reason) for column in missing]
     if frame.empty:
         return [Problem(0, "", "row", "there are no records; add labelled records to the source")]
+    if not pd.api.types.is_integer_dtype(frame["row"]):
+        return [Problem(0, "", "row", "the column holds no whole numbers; count rows from 1")]
     frame = frame.reset_index(drop=True)
     problems = [*_schema_problems(frame), *_duplicate_ids(frame)]
     order = {column: place for place, column in enumerate(RAW_COLUMNS)}
@@ -115,8 +117,9 @@ def contract_problems(frame: pd.DataFrame) -> list[Problem]:
 
 
 def _schema_problems(frame: pd.DataFrame) -> list[Problem]:
+    types: dict[str, Any] = {**dict.fromkeys(RAW_COLUMNS[:-1], object), "row": "int64"}
     try:
-        raw_schema().validate(frame.astype(dict.fromkeys(RAW_COLUMNS[:-1], object)), lazy=True)
+        raw_schema().validate(frame.astype(types), lazy=True)
     except pa.errors.SchemaErrors as error:
         return [_problem(frame, case) for case in error.failure_cases.to_dict("records")]
     return []

@@ -36,9 +36,14 @@ def duplicate_key(text: str) -> str:
 
     A text of nothing but punctuation keeps it: "?" and "!" are not the same.
     """
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    folded = _fold(text)
     bare = "".join(c for c in folded if not unicodedata.category(c).startswith("P"))
-    return " ".join(bare.split()) or " ".join(folded.split())
+    # Folded again, since letters and accents that had punctuation between them may now combine.
+    return " ".join(_fold(bare).split()) or " ".join(folded.split())
+
+
+def _fold(text: str) -> str:
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
 def _visible(text: str) -> str:
