@@ -84,7 +84,7 @@ def check_definition(graph: GraphPlan, plan: CheckPlan) -> dg.AssetChecksDefinit
         blocking=plan.severity == "block",
     )
     def _check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        return _judge(graph, plan, context.run_id)
+        return _judge(graph, plan, context.run.run_id)
 
     return _check
 
@@ -186,10 +186,9 @@ def result_metadata(
         "manifest": dg.MetadataValue.text(digest),
         "reused": dg.MetadataValue.bool(reused),
     }
-    for name, value in manifest.facts.items():
-        shown = _shown(value)
-        if shown is not None:
-            metadata["dagster/row_count" if name == "rows" else name] = shown
+    metadata.update(_all_shown(manifest.facts))
+    if "rows" in metadata:
+        metadata["dagster/row_count"] = metadata.pop("rows")
     for name, item in manifest.attachments.items():
         if name.startswith("picture: "):
             png = (reading.store.find(**item).path / "picture.png").read_bytes()
@@ -198,6 +197,11 @@ def result_metadata(
         else:
             metadata[name] = dg.MetadataValue.text(item["digest"])
     return metadata
+
+
+def _all_shown(values: Mapping[str, Any]) -> dict[str, dg.MetadataValue[Any]]:
+    shown = {name: _shown(value) for name, value in values.items()}
+    return {name: value for name, value in shown.items() if value is not None}
 
 
 def _shown(value: Any) -> dg.MetadataValue[Any] | None:
@@ -225,7 +229,7 @@ def _judge(graph: GraphPlan, plan: CheckPlan, run_id: str) -> dg.AssetCheckResul
         else dg.AssetCheckSeverity.WARN,
         description=outcome.reason,
         metadata={
-            **{name: dg.MetadataValue.json(value) for name, value in outcome.measured.items()},
+            **_all_shown(outcome.measured),
             "threshold": dg.MetadataValue.json(dict(plan.threshold)),
             "judged_digest": dg.MetadataValue.text(manifest.digest),
             "verdict": dg.MetadataValue.text(digest),
