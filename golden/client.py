@@ -74,7 +74,6 @@ async def ask(
     Raises:
         EndpointError: when an example stays without an answer; the other requests are cancelled.
     """
-    headers = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
     gate = asyncio.Semaphore(settings.concurrency)
     predictions: dict[str, str | None] = {}
     latencies: dict[str, float] = {}
@@ -90,12 +89,7 @@ async def ask(
         if progress:
             progress(len(predictions), len(examples))
 
-    async with httpx.AsyncClient(
-        headers=headers,
-        timeout=settings.timeout_s,
-        transport=transport,
-        trust_env=not _is_loopback(settings.base_url),
-    ) as client:
+    async with _client(settings, transport) as client:
         try:
             async with asyncio.TaskGroup() as group:
                 for example in examples:
@@ -116,9 +110,15 @@ def ask_blocking(
     return asyncio.run(ask(examples, settings, progress=progress))
 
 
-def _is_loopback(url: str) -> bool:
+def _client(settings: AskSettings, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
     # A proxy from the environment must not stand between this machine and itself.
-    return urlsplit(url).hostname in {"127.0.0.1", "localhost", "::1"}
+    own_machine = urlsplit(settings.base_url).hostname in {"127.0.0.1", "localhost", "::1"}
+    return httpx.AsyncClient(
+        headers={"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {},
+        timeout=settings.timeout_s,
+        transport=transport,
+        trust_env=not own_machine,
+    )
 
 
 async def _post(
