@@ -94,9 +94,10 @@ def _die_with_parent() -> None:
 
 def _is_supervisor(pid: int) -> bool:
     try:
-        return b"supervisor" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
+    return b"supervisor.supervisord" in command
 
 
 def _restore_signals() -> None:

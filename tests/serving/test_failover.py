@@ -49,7 +49,7 @@ def test_a_killed_replica_loses_no_request_and_comes_back(running: Running, stre
         assert within(15, lambda: running.pid(name) not in (0, first))
         assert within(15, lambda: healthy_replicas(version.router_url) == 2)
         time.sleep(0.5)
-    assert len(load.answers) > 50
+    assert len(load.answers) > 20
     assert load.failures() == []
 
 
@@ -77,7 +77,7 @@ def test_a_killed_router_loses_no_request(running: Running) -> None:
         kill(first)
         assert within(15, lambda: running.pid(name) not in (0, first))
         time.sleep(2.0)
-    assert len(load.answers) > 50
+    assert len(load.answers) > 20
     assert load.failures() == []
 
 
@@ -129,7 +129,7 @@ def test_promotion_and_rollback_under_load_fail_no_request(running: Running) -> 
     assert plain.failures() == []
     assert streams.failures() == []
     assert plain.versions() == streams.versions() == {f"{MODEL}-v0001", f"{MODEL}-v0002"}
-    assert len(plain.answers) > 50
+    assert len(plain.answers) > 20
     assert max(seconds) < 1.0
     assert max(switched) < 5.0
 
