@@ -10,7 +10,7 @@ import pytest
 from serving_support import MODEL, Load, Running
 
 from serving import stack
-from serving.health import healthy_replicas
+from serving.health import healthy_replicas, serves
 from serving.pointer import promote, rollback
 
 PLAIN = "words=2 pause=0.01"
@@ -47,6 +47,8 @@ def test_a_killed_replica_loses_no_request_and_comes_back(running: Running, stre
         time.sleep(1.0)
         kill(first)
         assert within(15, lambda: running.pid(name) not in (0, first))
+        url = version.replicas[0].url
+        assert within(15, lambda: serves(url, version.served_name))
         assert within(15, lambda: healthy_replicas(version.router_url) == 2)
         time.sleep(0.5)
     assert len(load.answers) > 20

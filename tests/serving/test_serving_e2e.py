@@ -19,7 +19,7 @@ from serving_support import MODEL, Load, Running, free_port
 from serving import stack
 from serving.deployment import start_version
 from serving.engine import EngineError, serving_python
-from serving.health import healthy_replicas, require_warm
+from serving.health import healthy_replicas, require_warm, serves
 from serving.pointer import promote, rollback
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
@@ -106,7 +106,11 @@ def test_the_whole_of_serving_on_real_replicas(real: Running, models: tuple[Path
         time.sleep(2)
         os.kill(first, signal.SIGKILL)
         end = time.monotonic() + START_S
-        while healthy_replicas(version.router_url) < 2 or real.pid(name) in (0, first):
+        url = version.replicas[0].url
+        while real.pid(name) in (0, first) or not serves(url, version.served_name):
+            assert time.monotonic() < end, real.supervisor.log_tail(name)
+            time.sleep(0.5)
+        while healthy_replicas(version.router_url) < 2:
             assert time.monotonic() < end, real.supervisor.log_tail(name)
             time.sleep(0.5)
     assert load.failures() == []
