@@ -11,6 +11,7 @@ from typing import Any
 
 import peft
 import safetensors.torch
+import torch
 
 from gpu_steps.config import ConfigError, StepError
 from gpu_steps.output import write_json
@@ -27,19 +28,34 @@ def add_adapter(model: Any, lora: Lora) -> Any:
     upper = lora.upper_layers
     if upper is not None and upper > layers:
         raise ConfigError(f"lora.upper_layers is {upper}, but the model has {layers} layers.")
-    names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
-    unknown = [name for name in lora.target_modules if name not in names]
-    if unknown:
-        raise ConfigError(f"lora.target_modules: this model has no module named {unknown[0]!r}.")
+    targets = _targets(model, lora)
     config = peft.LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=list(lora.target_modules),
+        target_modules=targets,
         layers_to_transform=None if upper is None else list(range(layers - upper, layers)),
     )
     return peft.get_peft_model(model, config, autocast_adapter_dtype=False)
+
+
+def _targets(model: Any, lora: Lora) -> list[str]:
+    """Names of the modules to adapt, as PEFT matches them: by the last part of their path."""
+    head = model.get_output_embeddings()
+    linear = {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not head
+    }
+    if isinstance(lora.target_modules, str):
+        return sorted(linear)
+    unknown = [name for name in lora.target_modules if name not in linear]
+    if unknown:
+        known = ", ".join(sorted(linear))
+        msg = f"lora.target_modules: no linear module is named {unknown[0]!r}; there are {known}."
+        raise ConfigError(msg)
+    return sorted(lora.target_modules)
 
 
 def save_adapter(model: Any, base_name: str, folder: Path) -> None:

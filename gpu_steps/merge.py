@@ -65,8 +65,8 @@ def _tokenizer(config: Merge) -> Any:
     from gpu_steps import models
 
     tokenizer = models.load_tokenizer(config.base_model)
-    end = tokenizer.convert_tokens_to_ids(config.end_of_turn)
-    if end is None or end not in tokenizer.all_special_ids:
+    # Not by number: an unknown token has the number of the unknown token, which is special too.
+    if config.end_of_turn not in tokenizer.all_special_tokens:
         msg = f"end_of_turn {config.end_of_turn!r} is no special token of {config.base_model}."
         raise ConfigError(msg)
     tokenizer.eos_token = config.end_of_turn

@@ -17,21 +17,29 @@ from gpu_steps.output import whole_folder, write_json, write_json_lines
 from gpu_steps.program import run_program
 from gpu_steps.reporting import Reporter
 
+ALL_LINEAR = "all-linear"
+
 
 @dataclass(frozen=True)
 class Lora:
-    """The adapter's shape; `upper_layers` N adapts the last N layers only, null adapts all."""
+    """The adapter's shape.
+
+    `target_modules` are names, or "all-linear" for every linear layer but the vocabulary head.
+    `upper_layers` N adapts the last N layers only, null adapts all.
+    """
 
     r: int
     alpha: float
     dropout: float
-    target_modules: tuple[str, ...]
+    target_modules: tuple[str, ...] | str
     upper_layers: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that PEFT would take and misunderstand."""
         if self.r < 1 or not self.target_modules:
             raise ValueError("lora needs r of at least 1 and one target module.")
+        if isinstance(self.target_modules, str) and self.target_modules != ALL_LINEAR:
+            raise ValueError(f"lora.target_modules must be a list of names or {ALL_LINEAR!r}.")
         if self.upper_layers is not None and self.upper_layers < 1:
             raise ValueError("lora.upper_layers must be at least 1, or null for all layers.")
 

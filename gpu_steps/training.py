@@ -109,7 +109,9 @@ def run(config: Train, rows: list[Row], checkpoints: Path, reporter: Reporter) -
     tokenizer = models.load_tokenizer(config.base_model)
     examples = encode_rows(rows, tokenizer, config.max_length, config.train_file)
     transformers.set_seed(config.seed)
-    model = add_adapter(models.load_model(config.base_model, config.dtype), config.lora)
+    base = models.load_model(config.base_model, config.dtype)
+    models.prefer_fast_attention(base, max(len(example.input_ids) for example in examples))
+    model = add_adapter(base, config.lora)
     trainer = _trainer(config, model, tokenizer, examples, checkpoints, reporter)
     checkpoint = newest_checkpoint(checkpoints)
     if checkpoint is not None:

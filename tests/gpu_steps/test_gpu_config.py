@@ -121,6 +121,7 @@ def test_programs_end_with_2_and_one_sentence(program: str, tmp_path: Path) -> N
         ({"method": "full"}, "method must be 'lora', not 'full'"),
         ({"epochs": 0}, "epochs must be greater than 0"),
         ({"lora": {"r": 0, "alpha": 1, "dropout": 0, "target_modules": ["q"]}}, "lora needs r"),
+        ({"lora": {"r": 1, "alpha": 1, "dropout": 0, "target_modules": "q"}}, "must be a list"),
     ],
 )
 def test_train_refuses_values_that_cannot_train(

@@ -180,17 +180,33 @@ def test_upper_layers_are_the_only_ones_adapted(train_settings: Make) -> None:
     settings = train_settings(lora=UPPER, epochs=1)
     run(settings)
     file = Path(settings["output"]) / "adapter" / "adapter_model.safetensors"
-    with safe_open(file, "pt") as tensors:  # type: ignore[no-untyped-call]
+    with safe_open(file, "pt") as tensors:
         names = list(tensors.keys())
     assert {name.split(".layers.")[1].split(".")[0] for name in names} == {"2", "3"}
     assert len(names) == 2 * 2 * len(TARGETS)
+
+
+def test_all_linear_means_every_linear_layer_but_the_head(
+    train_settings: Make, tmp_path: Path
+) -> None:
+    named = train_settings(output=str(tmp_path / "named"), epochs=1)
+    run(named)
+    lora = named["lora"] | {"target_modules": "all-linear"}
+    run(train_settings(output=str(tmp_path / "all"), epochs=1, lora=lora))
+    weights = [
+        tmp_path / name / "adapter" / "adapter_model.safetensors" for name in ("named", "all")
+    ]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"lora": UPPER | {"upper_layers": 5}}, "upper_layers is 5, but the model has 4 layers"),
-        ({"lora": UPPER | {"target_modules": ["c_attn"]}}, "no module named 'c_attn'"),
+        (
+            {"lora": UPPER | {"target_modules": ["c_attn"]}},
+            "no linear module is named 'c_attn'",
+        ),
         ({"dtype": "int8"}, "dtype must be one of"),
         ({"base_model": "nowhere"}, "nowhere: is no model"),
     ],
@@ -218,9 +234,9 @@ def test_killed_process_resumes_to_the_same_bytes(train_settings: Make, tmp_path
         return [sys.executable, "-m", "gpu_steps.train", "--config", str(path)]
 
     environment = os.environ | {"PYTHONHASHSEED": "1"}
-    whole = train_settings(output=str(tmp_path / "a"), work=str(tmp_path / "w1"), epochs=40)
+    whole = train_settings(output=str(tmp_path / "a"), work=str(tmp_path / "w1"), epochs=8)
     subprocess.run(command(whole), check=True, timeout=200, env=environment)
-    cut = train_settings(output=str(tmp_path / "b"), work=str(tmp_path / "w2"), epochs=40)
+    cut = train_settings(output=str(tmp_path / "b"), work=str(tmp_path / "w2"), epochs=8)
     process = subprocess.Popen(command(cut))
     deadline = time.monotonic() + 120
     while not list((tmp_path / "w2").glob("*/checkpoint-*/whole")):
