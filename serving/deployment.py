@@ -20,7 +20,7 @@ from typing import Protocol
 from serving import names
 from serving.engine import HOST, EngineCommand, EngineError, engine_command
 from serving.health import healthy_replicas, port_is_free, serves
-from serving.home import Home
+from serving.home import Home, HomeError
 from serving.pointer import PointerStore
 from serving.router import RouterError, router_command
 from serving.supervision import Program, SupervisionError, Supervisor
@@ -90,7 +90,7 @@ def start_version(
     """
     began = time.monotonic()
     supervisor = Supervisor(home)
-    with PointerStore(home) as store, Home.at(home).lock(f"start-{spec.model}", timeout_s):
+    with PointerStore(home) as store, Home.at(home).lock(_start_lock(spec.model), timeout_s):
         version, before = _plan(home, store, supervisor, spec, replicas)
         if before and _answers(version):
             return RunningVersion(_record_ready(store, version), 0.0)
@@ -116,30 +116,34 @@ def stop_version(home: Path, model: str, version: str) -> None:
     Raises:
         DeploymentError: It is current or kept warm behind the current one.
     """
-    with PointerStore(home) as store, Home.at(home).lock(f"start-{model}"):
+    with PointerStore(home) as store, Home.at(home).lock(_start_lock(model)):
         known = store.version(model, version)
-        pointer = store.pointer(model)
-        if pointer and known.version in (pointer.current, pointer.previous):
+        if known.version in _kept(store, model):
             raise DeploymentError(
                 f"{known.version} is in production or kept warm: move the pointer first."
             )
-        store.set_state(model, known.version, "stopped")
-        _stop_programs(Supervisor(home), known)
+        _stop(home, store, known)
 
 
 def retire_others(home: Path, model: str) -> list[str]:
-    """Stop every version of a model that is neither current nor previous; returns their names."""
+    """Stop every version of a model that is neither current nor previous; returns their names.
+
+    A version that some process is starting at this moment is left to it; one whose start was
+    abandoned (its process was killed) is stopped.
+    """
+    stopped = []
     with PointerStore(home) as store:
-        pointer = store.pointer(model)
-        kept = {pointer.current, pointer.previous} if pointer else set()
-        others = [
-            one.version
-            for one in store.versions()
-            if one.model == model and one.state == "ready" and one.version not in kept
-        ]
-    for version in others if pointer else []:
-        stop_version(home, model, version)
-    return others if pointer else []
+        try:
+            with Home.at(home).lock(_start_lock(model), timeout_s=0.0):
+                kept = _kept(store, model)
+                for one in store.versions():
+                    runs = one.state in ("ready", "starting")
+                    if one.model == model and runs and one.version not in kept:
+                        _stop(home, store, one)
+                        stopped.append(one.version)
+        except HomeError:
+            return []
+    return stopped
 
 
 def resume(
@@ -339,6 +343,21 @@ def _await_all(
 
 def _gave_up(supervisor: Supervisor, name: str, what: str) -> DeploymentError:
     return DeploymentError(f"{name} {what}; the end of its log:\n{supervisor.log_tail(name)}")
+
+
+def _start_lock(model: str) -> str:
+    return f"start-{model}"
+
+
+def _kept(store: PointerStore, model: str) -> set[str | None]:
+    pointer = store.pointer(model)
+    return {pointer.current, pointer.previous} if pointer else set()
+
+
+def _stop(home: Path, store: PointerStore, version: Version) -> None:
+    # The state first: from then on no promotion and no rollback can choose it.
+    store.set_state(version.model, version.version, "stopped")
+    _stop_programs(Supervisor(home), version)
 
 
 def _stop_programs(supervisor: Supervisor, version: Version) -> None:

@@ -9,6 +9,7 @@ from serving_support import MODEL, Running, digest_of, fake_engine
 from serving import deployment, stack
 from serving.deployment import DeploymentError, retire_others, start_version, stop_version
 from serving.health import healthy_replicas, require_warm, serves
+from serving.home import Home
 from serving.pointer import promote, rollback
 from serving.versions import PointerError
 
@@ -102,6 +103,24 @@ def test_older_versions_are_retired_but_not_the_one_kept_warm(running: Running) 
     with pytest.raises(PointerError, match="is stopped, not ready"):
         rollback(running.home, MODEL, "v0001", by="t", reason="r")
     assert retire_others(running.home, "other_model") == []
+
+
+def test_an_abandoned_start_is_retired_but_not_one_that_goes_on(running: Running) -> None:
+    running.put("v0001", replicas=1)
+    running.start("v0002", replicas=1)
+    with running.store() as store:
+        store.set_state(MODEL, "v0002", "starting")
+    with Home.at(running.home).lock(f"start-{MODEL}"):
+        assert retire_others(running.home, MODEL) == []
+    assert retire_others(running.home, MODEL) == [f"{MODEL}-v0002"]
+    with running.store() as store:
+        assert store.resolve(MODEL).state == "ready"
+
+
+def test_a_candidate_that_never_reached_production_is_retired(running: Running) -> None:
+    running.start("v0001", replicas=1)
+    assert retire_others(running.home, MODEL) == [f"{MODEL}-v0001"]
+    assert sorted(running.supervisor.statuses()) == ["cache", "gateway"]
 
 
 def test_a_rollback_to_a_dead_version_is_refused(running: Running) -> None:
