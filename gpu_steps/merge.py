@@ -14,6 +14,7 @@ from gpu_steps.config import ConfigError
 from gpu_steps.output import whole_folder, write_json
 from gpu_steps.program import run_program
 from gpu_steps.reporting import Reporter
+from gpu_steps.rows import read_rows, special_tokens
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,6 @@ class Merge:
 def merge(config: Merge, reporter: Reporter) -> None:
     """Write `output`: model/ and result.json."""
     from gpu_steps import adapters, agreement, models  # not before the configuration is right
-    from gpu_steps.rows import read_rows
 
     rows = read_rows(config.agreement_file)
     models.quiet_libraries()
@@ -66,7 +66,7 @@ def _tokenizer(config: Merge) -> Any:
 
     tokenizer = models.load_tokenizer(config.base_model)
     # Not by number: an unknown token has the number of the unknown token, which is special too.
-    if config.end_of_turn not in tokenizer.all_special_tokens:
+    if config.end_of_turn not in special_tokens(tokenizer):
         msg = f"end_of_turn {config.end_of_turn!r} is no special token of {config.base_model}."
         raise ConfigError(msg)
     tokenizer.eos_token = config.end_of_turn

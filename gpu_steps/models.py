@@ -15,6 +15,7 @@ import transformers
 
 from gpu_steps.config import ConfigError
 from gpu_steps.output import write_json
+from gpu_steps.rows import special_tokens
 
 _SHORT_ROWS = 512
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32, "float16": torch.float16}
@@ -82,11 +83,11 @@ def choose_pad_token(tokenizer: Any, end_of_turn: str) -> str:
     Raises:
         ConfigError: the tokenizer has no other special token.
     """
-    preferred = [tokenizer.pad_token, tokenizer.unk_token, *sorted(tokenizer.all_special_tokens)]
-    added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    preferred = [tokenizer.pad_token, tokenizer.unk_token]
+    added = sorted(special_tokens(tokenizer))
     # A padding or reserved token first: a token with a meaning of its own is the last resort.
     reserved = [token for token in added if "pad" in token or "reserved" in token]
-    for token in [*preferred[:1], *reserved, *preferred[1:]]:
+    for token in [*preferred[:1], *reserved, *preferred[1:], *added]:
         if token and token not in (end_of_turn, tokenizer.eos_token, tokenizer.bos_token):
             return str(token)
     msg = "the tokenizer has no special token besides the end of turn to pad with; add one to it."

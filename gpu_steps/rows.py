@@ -81,6 +81,14 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
+def special_tokens(tokenizer: Any) -> dict[str, int]:
+    """All special tokens with their numbers, those without a role (as Llama's end of turn) too."""
+    added = tokenizer.added_tokens_decoder
+    found = {str(token): number for number, token in added.items() if token.special}
+    named = zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)
+    return found | dict(named)
+
+
 def encode_rows(rows: list[Row], tokenizer: Any, max_length: int, path: Path) -> list[Example]:
     """Tokenise rows the way the engine will: the prompt by itself, then the completion.
 
@@ -90,6 +98,7 @@ def encode_rows(rows: list[Row], tokenizer: Any, max_length: int, path: Path) ->
     prompts = tokenizer([row.prompt for row in rows], add_special_tokens=False)["input_ids"]
     completions = tokenizer([row.completion for row in rows], add_special_tokens=False)["input_ids"]
     examples = []
+    special = set(special_tokens(tokenizer).values())
     end = completions[0][-1]
     for number, (row, prompt, answer) in enumerate(zip(rows, prompts, completions, strict=True), 1):
         where = f"{path}, line {number} (record {row.record_id})"
@@ -97,7 +106,7 @@ def encode_rows(rows: list[Row], tokenizer: Any, max_length: int, path: Path) ->
         if length > max_length:
             msg = f"{where}: {length} tokens exceed max_length {max_length}; raise it or drop it."
             raise ConfigError(msg)
-        if answer[-1] != end or end not in tokenizer.all_special_ids:
+        if answer[-1] != end or end not in special:
             msg = f"{where}: the completion does not end with the model's end-of-turn token."
             raise ConfigError(msg)
         examples.append(Example(prompt + answer, [IGNORED] * len(prompt) + answer))
