@@ -46,7 +46,9 @@ def model_card(
         f"Macro-F1 {task['macro_f1']:.3f}. General questions {general['accuracy']:.1%} (base "
         f"model {baseline['general']['accuracy']:.1%}).",
         "",
-        "Weakest classes: " + ", ".join(f"{k} (recall {v['recall']:.0%})" for k, v in weakest) + ".",
+        "Weakest classes: "
+        + ", ".join(f"{k} (recall {v['recall']:.0%})" for k, v in weakest)
+        + ".",
         "",
         "## Made from",
         "",

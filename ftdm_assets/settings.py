@@ -124,7 +124,14 @@ class LoraSettings(_Section):
     r: int = Field(16, ge=1, examples=[16])
     alpha: float = Field(32, gt=0, examples=[32])
     dropout: Share = Field(0.0, examples=[0.05])
-    target_modules: str | list[str] = Field("all-linear", examples=["all-linear"])
+    target_modules: list[str] = Field(
+        ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+        min_length=1,
+        examples=[["q_proj", "v_proj"]],
+    )
+    upper_layers: int | None = Field(
+        None, ge=1, examples=[15], description="Adapt the last N layers only: faster."
+    )
 
 
 class TrainingSettings(_Section):
@@ -137,6 +144,9 @@ class TrainingSettings(_Section):
     batch_size: int = Field(16, ge=1, examples=[16])
     warmup_ratio: Share = Field(0.05, examples=[0.05])
     scheduler: str = Field("cosine", examples=["cosine"])
+    label_smoothing: Share = Field(0.0, examples=[0.1])
+    weight_decay: float = Field(0.0, ge=0, examples=[0.01])
+    neftune_alpha: float | None = Field(None, gt=0, examples=[5])
     checkpoint_every: int = Field(20, ge=1, examples=[20])
     seed: int = Field(42, ge=0, examples=[42])
 

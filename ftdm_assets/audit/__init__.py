@@ -1,1 +1,1 @@
-
+"""Audit: questions that are answered from the evidence alone."""

@@ -9,7 +9,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from ftdm_assets.provenance.files import write_json
 _STOP_SECONDS = 20
 
 
-class StepFailed(ValueError):
+class StepFailedError(ValueError):
     """A GPU step ended with an error; the message holds the step's own words."""
 
 
@@ -31,7 +33,7 @@ def run_step(
     """Run ``python -m gpu_steps.PROGRAM`` and wait; its log and metrics appear in the UI.
 
     Raises:
-        StepFailed: with the step's own error.
+        StepFailedError: with the step's own error.
     """
     file = work / "steps" / f"{program}-{json_digest(dict(config))[:16]}.json"
     write_json(file, dict(config))
@@ -43,11 +45,21 @@ def run_step(
         context_injector=dg.PipesEnvContextInjector(),
         message_reader=dg.PipesTempFileMessageReader(),
     )
-    with session as pipes, log.open("wb") as stream:
+    with _quietly(), session as pipes, log.open("wb") as stream:
         environment = {**os.environ, **pipes.get_bootstrap_env_vars()}
         code = _wait(subprocess.Popen(command, env=environment, stdout=stream, stderr=stream))
     if code != 0:
-        raise StepFailed(f"gpu_steps.{program} failed: {_last_words(log, code)} (all of it: {log})")
+        raise StepFailedError(
+            f"gpu_steps.{program} failed: {_last_words(log, code)} (all of it: {log})"
+        )
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep Dagster's notice about a preview function of its own out of people's terminals."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        yield
 
 
 def _wait(process: "subprocess.Popen[bytes]") -> int:

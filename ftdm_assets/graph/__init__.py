@@ -1,1 +1,1 @@
-"""The Dagster shell: assets beside their checks, a file a stage, and nothing worth testing alone."""
+"""The Dagster shell: assets beside their checks, a file a stage."""

@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -11,8 +10,10 @@ from ftdm_assets import pictures
 from ftdm_assets.chat import ChatFormat, chatml
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading, Tools
 from ftdm_assets.model_folder import ModelFolder
+from ftdm_assets.provenance.digests import file_digest
 from ftdm_assets.records.clean import CleanSettings, clean
 from ftdm_assets.records.duplicates import near_pairs
+from ftdm_assets.records.frames import plain_rows
 from ftdm_assets.records.mix import Instruction, training_rows
 from ftdm_assets.records.personal_data import find
 from ftdm_assets.tokens import TokenCounter
@@ -58,7 +59,7 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             config={
                 "template": chat_format(model).digest,
                 "share": general.share,
-                "instructions": _digest(instructions_path(model)),
+                "instructions": file_digest(instructions_path(model)),
                 "seed": model.settings.training.seed,
             },
             deps=("cleaned_dataset", "base_model"),
@@ -137,12 +138,6 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
     ]
 
 
-def _digest(path: Path) -> str:
-    from ftdm_assets.provenance.digests import file_digest
-
-    return file_digest(path)
-
-
 def raw_frame(reading: Reading) -> pd.DataFrame:
     """Return the raw snapshot as the frame that cleaning takes, with its rows numbered."""
     frame = pd.DataFrame(reading.records("raw_labels"))
@@ -157,11 +152,11 @@ def _build_cleaned(reading: Reading, tools: Tools) -> Built:
     columns = [name for name in result.records.columns if name not in {"row", "digest"}]
     kept = [
         {**row, "raw_digest": digests[row["record_id"]]}
-        for row in result.records[columns].to_dict(orient="records")
+        for row in plain_rows(result.records[columns])
     ]
     ledger = [
-        {**_plain(row), "raw_digest": digests[row["record_id"]]}
-        for row in result.ledger.drop(columns="row").to_dict(orient="records")
+        {**row, "raw_digest": digests[row["record_id"]]}
+        for row in plain_rows(result.ledger.drop(columns="row"))
     ]
     reasons = Counter(row["reason"] for row in ledger if row["outcome"] == "dropped")
     masked = sum(bool(row["masked"]) for row in ledger if row["outcome"] == "kept")
@@ -186,18 +181,6 @@ def _build_cleaned(reading: Reading, tools: Tools) -> Built:
             "lengths": pictures.length_histogram([len(row["input"]) for row in kept]),
         },
     )
-
-
-def _plain(row: dict[Any, Any]) -> dict[str, Any]:
-    """Turn pandas' missing values and tuples into JSON's."""
-    return {
-        str(key): None
-        if value is None or (isinstance(value, float) and pd.isna(value))
-        else list(value)
-        if isinstance(value, tuple)
-        else value
-        for key, value in row.items()
-    }
 
 
 def _build_training(reading: Reading, tools: Tools) -> Built:

@@ -119,7 +119,9 @@ def _build_scores(reading: Reading, tools: Tools) -> Built:
             "latency": dict(scored.latency),
         },
         pictures={
-            "confusion matrix": pictures.confusion_matrix(scored.task.confusion, scored.task.labels),
+            "confusion matrix": pictures.confusion_matrix(
+                scored.task.confusion, scored.task.labels
+            ),
             "scores": pictures.score_bars(bars, target=model.settings.gates.target_accuracy),
         },
     )
@@ -154,7 +156,9 @@ def _class_floor(reading: Reading, minimum: float) -> Outcome:
     }
     named = ", ".join(f"{name} {recall:.0%}" for name, recall in sorted(below.items()))
     text = f"{len(below)} of {len(supported)} classes are below a recall of {minimum:.0%}"
-    return Outcome(not below, f"{text}: {named}" if below else text, {"below": below}, _against(reading))
+    return Outcome(
+        not below, f"{text}: {named}" if below else text, {"below": below}, _against(reading)
+    )
 
 
 def _not_worse(reading: Reading, maximum: float) -> Outcome:

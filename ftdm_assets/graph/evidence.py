@@ -1,4 +1,4 @@
-"""Evidence for the gate: collects a candidate's lineage and verdicts from the store, and decides."""
+"""Evidence for the gate: collects a candidate's lineage and verdicts, and decides."""
 
 from ftdm_assets.graph.plan import GraphPlan, Reading
 from ftdm_assets.provenance.gate import Decision, decide, judge_requirement
@@ -10,7 +10,7 @@ from serving.versions import Version
 PRODUCTION = "production"
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The gate said no; the message gives every reason."""
 
 
@@ -41,7 +41,7 @@ def require(graph: GraphPlan, reading: Reading, assets: tuple[str, ...], purpose
     """Decide, and refuse with every reason if the answer is no.
 
     Raises:
-        Refused: naming each check, its asset and the digest.
+        RefusedError: naming each check, its asset and the digest.
     """
     made = decision(graph, reading, assets)
     if not made.allowed:
@@ -50,7 +50,7 @@ def require(graph: GraphPlan, reading: Reading, assets: tuple[str, ...], purpose
             f" ({finding.reason})"
             for finding in made.refusals
         )
-        raise Refused(f"{purpose} is refused: {reasons}")
+        raise RefusedError(f"{purpose} is refused: {reasons}")
     return made
 
 

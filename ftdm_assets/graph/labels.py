@@ -1,8 +1,7 @@
 """Stage ``labels``: the raw snapshot and the golden set."""
 
 import hashlib
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
 import pandas as pd
 
@@ -11,8 +10,8 @@ from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.records.agreement import agreement
 from ftdm_assets.records.contract import contract_problems, unknown_labels
 from ftdm_assets.records.duplicates import near_pairs
-from ftdm_assets.settings import ColumnSettings
-from ftdm_assets.sources.files import ColumnNames, RecordDefaults, find_columns, read_records
+from ftdm_assets.records.frames import plain_rows
+from ftdm_assets.sources.files import RecordDefaults, find_columns, read_records
 from golden.examples import Example, read_examples
 
 GROUP = "labels"
@@ -25,7 +24,9 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
     """Return the assets of this stage."""
     labels, golden = model.settings.labels, model.settings.golden
     taxonomy = {"labels": model.labels()}
-    raw_config = labels.model_dump(include={"source", "columns", "data_class", "sample", "labels_only"})
+    raw_config = labels.model_dump(
+        include={"source", "columns", "data_class", "sample", "labels_only"}
+    )
     golden_config = golden.model_dump(exclude={"path", "minimum"})
     return [
         AssetPlan(
@@ -119,17 +120,15 @@ def read_raw(model: ModelFolder) -> pd.DataFrame:
     settings = model.settings.labels
     path = model.resolve(settings.path)
     model.file_digest(settings.path, "labels.path")
-    given = {name: value for name, value in settings.columns.model_dump().items() if value}
-    frame = read_records(
-        path, _columns(path, settings.columns, given), RecordDefaults(data_class=settings.data_class)
+    columns = find_columns(
+        path, input_column=settings.columns.input, output_column=settings.columns.output
     )
+    named = settings.columns.model_dump(include={"record_id", "annotator", "annotated_at"})
+    columns = replace(columns, **{name: value for name, value in named.items() if value})
+    frame = read_records(path, columns, RecordDefaults(data_class=settings.data_class))
     if settings.labels_only is not None:
         frame = frame[frame["output"].isin(settings.labels_only)]
     return _sample(frame, settings.sample)
-
-
-def _columns(path: Any, settings: ColumnSettings, given: Mapping[str, str]) -> ColumnNames:
-    return find_columns(path, **given)
 
 
 def read_golden(model: ModelFolder) -> list[Example]:
@@ -170,7 +169,7 @@ def _build_raw(reading: Reading, tools: Tools) -> Built:
     frame = read_raw(model)
     problems = contract_problems(frame)
     unknown = unknown_labels(frame, model.labels())
-    rows = frame.drop(columns="row").to_dict(orient="records")
+    rows = plain_rows(frame.drop(columns="row"))
     artifact = reading.store.put_records("snapshot", rows)
     agreed = agreement(frame)
     tools.say(f"{len(frame)} annotations by {frame['annotator'].nunique()} annotators read")
@@ -304,5 +303,7 @@ def _no_self_overlap(reading: Reading, threshold: float) -> Outcome:
     named = [
         f"{rows[p.i]['example_id']} ~ {rows[p.j]['example_id']} ({p.similarity:.2f})" for p in pairs
     ]
-    text = f"{len(pairs)} pairs are nearly the same" + (f": {', '.join(named[:3])}" if named else "")
+    text = f"{len(pairs)} pairs are nearly the same" + (
+        f": {', '.join(named[:3])}" if named else ""
+    )
     return Outcome(not pairs, text, {"pairs": len(pairs), "first": named[:_SHOWN]})

@@ -68,9 +68,7 @@ def _build_canary(reading: Reading, tools: Tools) -> Built:
     )
     step = max(len(examples) // 5, 1)
     try:
-        answers = ask_blocking(
-            examples, settings, progress=lambda n, of: _say(tools, n, of, step)
-        )
+        answers = ask_blocking(examples, settings, progress=lambda n, of: _say(tools, n, of, step))
     except EndpointError as error:
         raise ValueError(f"{error}; `ftdm up` starts what production needs") from error
     scores = score_classification(examples, answers.predictions, model.labels())

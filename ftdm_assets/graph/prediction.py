@@ -71,7 +71,11 @@ def predict(
     """Ask the model in a folder the golden and the general questions, and score the answers."""
     examples, questions = examples_of(reading), read_questions(questions_path(reading))
     requests = [
-        {"id": f"golden:{e.example_id}", "path": "/v1/chat/completions", "body": chat_body(e.input, asking)}
+        {
+            "id": f"golden:{e.example_id}",
+            "path": "/v1/chat/completions",
+            "body": chat_body(e.input, asking),
+        }
         for e in examples
     ]
     general = request_rows(questions, name, render=render_question)

@@ -61,7 +61,12 @@ def checks(model: ModelFolder, graph: Callable[[], GraphPlan]) -> list[CheckPlan
     """Return the checks of this stage."""
     correct = model.settings.gates.smoke_correct
     return [
-        CheckPlan("registered_version", "digests_verify", "What is registered is what was judged.", _verify),
+        CheckPlan(
+            "registered_version",
+            "digests_verify",
+            "What is registered is what was judged.",
+            _verify,
+        ),
         CheckPlan("registered_version", "documented", "A model card is present.", _documented),
         CheckPlan(
             "deployed_version",
@@ -96,21 +101,23 @@ def _build_registered(reading: Reading, tools: Tools) -> Built:
     )
     tools.say("Registering in MLflow; a first registration takes some seconds longer")
     registered = mlflow_registry.register(
-        uri=registry_uri(reading),
-        artifacts=reading.home / "mlflow" / "artifacts",
-        model=model.name,
-        folder=merged.path,
-        digest=merged.digest,
-        parameters=model.settings.training.model_dump(exclude={"lora"}),
-        metrics={
-            "accuracy": scores["task"]["accuracy"],
-            "macro_f1": scores["task"]["macro_f1"],
-            "general_accuracy": scores["general"]["accuracy"],
-            "prompted_accuracy": baseline["prompted"]["accuracy"],
-        },
-        tags={f"ftdm.{asset}": digest for asset, digest in digests.items()},
-        documents={"model_card.md": card},
-        dagster_run_id=tools.run_id,
+        registry_uri(reading),
+        reading.home / "mlflow" / "artifacts",
+        mlflow_registry.Registration(
+            model=model.name,
+            folder=merged.path,
+            digest=merged.digest,
+            parameters=model.settings.training.model_dump(exclude={"lora"}),
+            metrics={
+                "accuracy": scores["task"]["accuracy"],
+                "macro_f1": scores["task"]["macro_f1"],
+                "general_accuracy": scores["general"]["accuracy"],
+                "prompted_accuracy": baseline["prompted"]["accuracy"],
+            },
+            tags={f"ftdm.{asset}": digest for asset, digest in digests.items()},
+            documents={"model_card.md": card},
+            dagster_run_id=tools.run_id,
+        ),
     )
     document = {
         "model": model.name,
@@ -124,7 +131,11 @@ def _build_registered(reading: Reading, tools: Tools) -> Built:
     stored_card = reading.store.put_files("model_card", {"model_card.md": card.encode()})
     return Built(
         reading.store.put_document("version", document),
-        facts={"version": registered.version, "merged_digest": merged.digest, "uri": registered.uri},
+        facts={
+            "version": registered.version,
+            "merged_digest": merged.digest,
+            "uri": registered.uri,
+        },
         attachments={"model_card": stored_card},
     )
 
@@ -196,8 +207,7 @@ def deployment_document(
         "at": move.at,
         "recorded_at": now(),
         "smoke": smoke,
-        "accuracy_at_deployment": task
-        and {"correct": task["correct"], "total": task["total"]},
+        "accuracy_at_deployment": task and {"correct": task["correct"], "total": task["total"]},
     }
 
 
@@ -207,7 +217,9 @@ def record_aliases(reading: Reading) -> None:
         pointer = store.pointer(reading.model.name)
     if pointer is None:
         return
-    numbers = [name and int(name.rsplit("-v", 1)[1]) for name in (pointer.current, pointer.previous)]
+    numbers = [
+        name and int(name.rsplit("-v", 1)[1]) for name in (pointer.current, pointer.previous)
+    ]
     mlflow_registry.set_aliases(
         registry_uri(reading), reading.model.name, int(numbers[0] or 0), numbers[1] or None
     )
@@ -268,4 +280,6 @@ def _documented(reading: Reading) -> Outcome:
     card = reading.attachment("registered_version", "model_card").path / "model_card.md"
     text = card.read_text(encoding="utf-8")
     missing = [part for part in ("## Use", "## Scores", "## Made from") if part not in text]
-    return Outcome(not missing, f"the model card lacks {missing}" if missing else "the card is whole")
+    return Outcome(
+        not missing, f"the model card lacks {missing}" if missing else "the card is whole"
+    )

@@ -14,7 +14,7 @@ import dagster as dg
 
 from ftdm_assets import home as homes
 from ftdm_assets.compute.local import run_step
-from ftdm_assets.graph.evidence import Refused, require
+from ftdm_assets.graph.evidence import RefusedError, require
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, GraphPlan, Outcome, Reading
 from ftdm_assets.provenance.digests import json_digest
 from ftdm_assets.provenance.environment import environment, now
@@ -68,7 +68,7 @@ def asset_definition(graph: GraphPlan, plan: AssetPlan) -> dg.AssetsDefinition:
     def _asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         try:
             return _materialise(graph, plan, context)
-        except (Refused, ValueError) as error:
+        except (RefusedError, ValueError) as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
 
     return _asset
@@ -98,7 +98,9 @@ def _materialise(
 ) -> dg.MaterializeResult[None]:
     reading = reading_of(graph)
     started = now()
-    inputs = [_input(reading, name, name in plan.gate_deps) for name in (*plan.deps, *plan.gate_deps)]
+    inputs = [
+        _input(reading, name, name in plan.gate_deps) for name in (*plan.deps, *plan.gate_deps)
+    ]
     if plan.gated:
         require(graph, reading, (*plan.deps, *plan.gate_deps), plan.name)
     recipe = _recipe(graph, plan, inputs)
@@ -166,7 +168,9 @@ def _manifest(
 
 def _renewed(made: Manifest, inputs: list[InputRef], run: Mapping[str, Any]) -> Manifest:
     reused = made.run.get("reused_from") or made.manifest_digest()
-    return Manifest(**{**vars(made), "inputs": tuple(inputs), "run": {**run, "reused_from": reused}})
+    return Manifest(
+        **{**vars(made), "inputs": tuple(inputs), "run": {**run, "reused_from": reused}}
+    )
 
 
 def _with_pictures(reading: Reading, manifest: Manifest, built: Built) -> Manifest:

@@ -52,7 +52,9 @@ def observe(graph: GraphPlan, instance: dg.DagsterInstance) -> list[dg.AssetObse
         if latest is not None and latest.asset_observation is not None:
             known = (latest.asset_observation.tags or {}).get(_TAG)
         if known != digest:
-            events.append(dg.AssetObservation(key, tags={_TAG: digest}, metadata={"digest": digest}))
+            events.append(
+                dg.AssetObservation(key, tags={_TAG: digest}, metadata={"digest": digest})
+            )
     return events
 
 

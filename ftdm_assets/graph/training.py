@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 from typing import Any
 
 from ftdm_assets import pictures
@@ -90,16 +89,26 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
     """Return the checks of this stage."""
     gates = model.settings.gates
     return [
-        CheckPlan("base_model", "safetensors_only", "No pickle, no code.", lambda r: _safe(r, "base_model")),
+        CheckPlan(
+            "base_model",
+            "safetensors_only",
+            "No pickle, no code.",
+            lambda r: _safe(r, "base_model"),
+        ),
         CheckPlan(
             "baseline_scores",
             "fine_tuning_justified",
             "The prompted baseline is too far below the target to do without fine-tuning.",
             lambda r: _justified(r, gates.target_accuracy, gates.baseline_margin_points),
-            {"target_accuracy": gates.target_accuracy, "margin_points": gates.baseline_margin_points},
+            {
+                "target_accuracy": gates.target_accuracy,
+                "margin_points": gates.baseline_margin_points,
+            },
         ),
         CheckPlan("adapter", "loss_fell", "The loss is finite and fell.", _loss_fell),
-        CheckPlan("adapter", "environment_recorded", "What it was trained on is known.", _environment),
+        CheckPlan(
+            "adapter", "environment_recorded", "What it was trained on is known.", _environment
+        ),
         CheckPlan(
             "merged_model",
             "merge_agrees",
@@ -107,7 +116,12 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
             lambda r: _agrees(r, gates.merge_agreement),
             {"minimum": gates.merge_agreement},
         ),
-        CheckPlan("merged_model", "safetensors_only", "No pickle, no code.", lambda r: _safe(r, "merged_model")),
+        CheckPlan(
+            "merged_model",
+            "safetensors_only",
+            "No pickle, no code.",
+            lambda r: _safe(r, "merged_model"),
+        ),
         CheckPlan(
             "merged_model",
             "template",
@@ -123,7 +137,6 @@ def questions_digest(model: ModelFolder) -> str:
     named = model.settings.general.questions
     path = model.resolve(named) if named else prediction.PACKAGE_QUESTIONS
     return file_digest(path)
-
 
 
 def _build_base(reading: Reading, tools: Tools) -> Built:
@@ -142,7 +155,9 @@ def _build_base(reading: Reading, tools: Tools) -> Built:
     artifact = reading.store.put_folder("model", output)
     shutil.rmtree(output)
     size = sum(path.stat().st_size for path in artifact.path.rglob("*") if path.is_file())
-    return Built(artifact, facts={"name": base.name, "source": base.source, "megabytes": size // 2**20})
+    return Built(
+        artifact, facts={"name": base.name, "source": base.source, "megabytes": size // 2**20}
+    )
 
 
 def _build_baseline(reading: Reading, tools: Tools) -> Built:
@@ -228,7 +243,9 @@ def _build_adapter(reading: Reading, tools: Tools) -> Built:
         artifact,
         facts=result,
         attachments={"train_log": stored_log},
-        pictures={"loss": pictures.loss_curve([row["step"] for row in log], [row["loss"] for row in log])},
+        pictures={
+            "loss": pictures.loss_curve([row["step"] for row in log], [row["loss"] for row in log])
+        },
     )
 
 
@@ -302,7 +319,9 @@ def _environment(reading: Reading) -> Outcome:
     recorded = dict(reading.manifest("adapter").facts.get("environment", {}))
     needed = ("python", "torch", "transformers", "trl", "peft")
     missing = [name for name in needed if not recorded.get(name)]
-    text = f"missing: {', '.join(missing)}" if missing else "Python, packages and machine are recorded"
+    text = (
+        f"missing: {', '.join(missing)}" if missing else "Python, packages and machine are recorded"
+    )
     return Outcome(not missing, text, {"environment": recorded})
 
 

@@ -1,1 +1,1 @@
-
+"""One folder a domain model: its ``defs.yaml`` and its data."""

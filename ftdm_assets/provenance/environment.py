@@ -50,6 +50,6 @@ def commit() -> str:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(folder), *arguments]  # noqa: S607 - the user's own git
+    command = ["git", "-C", str(folder), *arguments]
     result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     return result.stdout.strip()

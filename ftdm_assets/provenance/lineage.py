@@ -36,5 +36,3 @@ def ancestry(store: ArtifactStore, model: str, asset: str, manifest_digest: str)
         nodes[digest] = Node(digest, manifest, depth)
         queue.extend((ref.asset, ref.manifest, depth + 1) for ref in manifest.inputs)
     return list(nodes.values())
-
-

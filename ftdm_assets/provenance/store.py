@@ -226,7 +226,7 @@ def _write_files(path: Path, contents: Mapping[str, bytes]) -> None:
         files.write_bytes(path / name, content)
 
 
-def _write_rows(path: Path, rows: list[Mapping[str, Any]]) -> None:
+def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     files.write_bytes(path / RECORDS_FILE, files.jsonl_bytes(rows))
 
 

@@ -46,26 +46,34 @@ def local_uri(home: Path) -> str:
     return f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"
 
 
-def register(
-    *,
-    uri: str,
-    artifacts: Path,
-    model: str,
-    folder: Path,
-    digest: str,
-    parameters: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    tags: Mapping[str, str],
-    documents: Mapping[str, str],
-    dagster_run_id: str,
-) -> Registered:
+@dataclass(frozen=True)
+class Registration:
+    """What is registered.
+
+    Attributes:
+        folder: the merged model.
+        digest: its digest; the version is bound to it.
+        documents: texts to keep beside it, by file name (the model card).
+        dagster_run_id: the run that registers, as a tag on MLflow's run.
+    """
+
+    model: str
+    folder: Path
+    digest: str
+    parameters: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    documents: Mapping[str, str]
+    dagster_run_id: str
+
+
+def register(uri: str, artifacts: Path, wanted: Registration) -> Registered:
     """Register a merged model's folder, or return the version that its digest already has.
 
     Args:
         uri: MLflow's tracking address.
         artifacts: where artifacts go when the address is a local database.
-        folder: the merged model.
-        documents: texts to keep beside it, by file name (the model card).
+        wanted: what to register.
 
     Raises:
         RegistryError: if MLflow cannot be reached or refuses.
@@ -76,12 +84,10 @@ def register(
 
     try:
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        known = _find(client, model, digest)
+        known = _find(client, wanted.model, wanted.digest)
         if known is not None:
             return known
-        experiment = _experiment(client, model, artifacts, uri)
-        run = client.create_run(experiment, tags={_RUN_TAG: dagster_run_id, _DIGEST_TAG: digest})
-        return _log(client, run, model, folder, digest, parameters, metrics, tags, documents)
+        return _log(client, _experiment(client, wanted.model, artifacts, uri), wanted)
     except MlflowException as error:
         raise RegistryError(
             f"MLflow at {uri.split('@')[-1]} refused: {error.message}; "
@@ -97,57 +103,51 @@ def _experiment(client: Any, model: str, artifacts: Path, uri: str) -> str:
     return str(client.create_experiment(model, artifact_location=location))
 
 
-def _log(
-    client: Any,
-    run: Any,
-    model: str,
-    folder: Path,
-    digest: str,
-    parameters: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    tags: Mapping[str, str],
-    documents: Mapping[str, str],
-) -> Registered:
+def _log(client: Any, experiment: str, wanted: Registration) -> Registered:
     from mlflow.entities import LoggedModelOutput
-    from mlflow.exceptions import MlflowException
 
-    run_id = run.info.run_id
+    tags = {_RUN_TAG: wanted.dagster_run_id, _DIGEST_TAG: wanted.digest}
+    run_id = client.create_run(experiment, tags=tags).info.run_id
     try:
-        for name, value in parameters.items():
+        for name, value in wanted.parameters.items():
             client.log_param(run_id, name, value)
-        for name, number in metrics.items():
+        for name, number in wanted.metrics.items():
             client.log_metric(run_id, name, number)
-        for name, text in documents.items():
+        for name, text in wanted.documents.items():
             client.log_text(run_id, text, name)
-        logged = client.create_logged_model(run.info.experiment_id, name=model, source_run_id=run_id)
-        client.log_model_artifacts(logged.model_id, str(folder))
+        logged = client.create_logged_model(experiment, name=wanted.model, source_run_id=run_id)
+        client.log_model_artifacts(logged.model_id, str(wanted.folder))
         client.finalize_logged_model(logged.model_id, "READY")
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, 0)])
-        if not _has_model(client, model):
-            client.create_registered_model(model)
-        created = client.create_model_version(
-            model, source=f"models:/{logged.model_id}", run_id=run_id,
-            tags={**tags, _DIGEST_TAG: digest},
-        )  # fmt: skip
-        client.set_registered_model_alias(model, "challenger", created.version)
-        client.set_terminated(run_id, "FINISHED")
-    except MlflowException:
+        number = _new_version(client, wanted, logged.model_id, run_id)
+    except BaseException:
         client.set_terminated(run_id, "FAILED")
         raise
-    number = int(created.version)
+    client.set_terminated(run_id, "FINISHED")
+    return _registered(wanted.model, number, run_id)
+
+
+def _new_version(client: Any, wanted: Registration, model_id: str, run_id: str) -> int:
+    if not client.search_registered_models(filter_string=f"name = '{wanted.model}'"):
+        client.create_registered_model(wanted.model)
+    created = client.create_model_version(
+        wanted.model,
+        source=f"models:/{model_id}",
+        run_id=run_id,
+        tags={**wanted.tags, _DIGEST_TAG: wanted.digest},
+    )
+    client.set_registered_model_alias(wanted.model, "challenger", created.version)
+    return int(created.version)
+
+
+def _registered(model: str, number: int, run_id: str) -> Registered:
     return Registered(version_name(model, number), number, f"models:/{model}/{number}", run_id)
-
-
-def _has_model(client: Any, model: str) -> bool:
-    return bool(client.search_registered_models(filter_string=f"name = '{model}'"))
 
 
 def _find(client: Any, model: str, digest: str) -> Registered | None:
     for found in client.search_model_versions(filter_string=f"name = '{model}'"):
         if found.tags.get(_DIGEST_TAG) == digest and found.status == "READY":
-            number = int(found.version)
-            name = version_name(model, number)
-            return Registered(name, number, f"models:/{model}/{number}", found.run_id)
+            return _registered(model, int(found.version), found.run_id)
     return None
 
 

@@ -1,0 +1,138 @@
+"""``ftdm``: for people and for scripts.
+
+Nothing heavy is imported before a command needs it: a rollback starts in a fraction of a second.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ftdm_assets.commands import output
+
+app = typer.Typer(
+    help="Fine-tuned domain models: labels to a served model, with gates on the way.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Write one JSON document.")]
+Model = Annotated[str, typer.Argument(help="The domain model's name.")]
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine has, what is configured, what is missing and how to get it."""
+    from ftdm_assets.commands.doctor import doctor as command
+
+    raise typer.Exit(command(as_json))
+
+
+@app.command()
+def new(
+    name: Model,
+    labels: Annotated[Path, typer.Option(help="Labelled texts: JSONL, CSV or Parquet.")],
+    golden: Annotated[Path, typer.Option(help="Human-verified examples, never trained on.")],
+    input_column: Annotated[str | None, typer.Option(help="The column with the text.")] = None,
+    output_column: Annotated[str | None, typer.Option(help="The column with the label.")] = None,
+    classes: Annotated[
+        int | None, typer.Option(help="Use the N most frequent labels only.")
+    ] = None,
+    sample: Annotated[int | None, typer.Option(help="Use this many labelled texts.")] = None,
+    golden_sample: Annotated[int | None, typer.Option(help="Use this many examples.")] = None,
+    instruction: Annotated[str, typer.Option(help="What the model is told to do.")] = (
+        "Sort the text into one category."
+    ),
+    verified_by: Annotated[str | None, typer.Option(help="Who vouches for the golden set.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where domain models live.")] = None,
+) -> None:
+    """Write the defs.yaml of a domain model for your own files."""
+    from ftdm_assets.commands.new import NewModel
+    from ftdm_assets.commands.new import new as command
+
+    wanted = NewModel(
+        name, labels, golden, input_column, output_column, classes, sample, golden_sample,
+        instruction, verified_by, folder,
+    )  # fmt: skip
+    raise typer.Exit(command(wanted))
+
+
+@app.command()
+def run(
+    model: Model,
+    select: Annotated[str | None, typer.Option(help="Only these assets, with commas.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Materialise what is not current, with live progress; end with a table."""
+    from ftdm_assets.commands.run import run as command
+
+    raise typer.Exit(command(model, select, as_json))
+
+
+@app.command()
+def up(as_json: Json = False) -> None:
+    """Start UI, daemon, cache, gateway and replicas; return when all is healthy."""
+    from ftdm_assets.commands.stack import up as command
+
+    raise typer.Exit(command(as_json))
+
+
+@app.command()
+def down(as_json: Json = False) -> None:
+    """Stop everything that `up` started."""
+    from ftdm_assets.commands.stack import down as command
+
+    raise typer.Exit(command(as_json))
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Say what runs, where, and which versions are in production."""
+    from ftdm_assets.commands.stack import status as command
+
+    raise typer.Exit(command(as_json))
+
+
+@app.command()
+def trace(
+    version: Annotated[str, typer.Argument(help="A version, such as support_tickets-v0001.")],
+    as_json: Json = False,
+) -> None:
+    """Show what a version was made from, with every check, from the manifests alone."""
+    from ftdm_assets.commands.trace import trace as command
+
+    raise typer.Exit(command(version, as_json))
+
+
+@app.command()
+def rollback(
+    model: Annotated[str | None, typer.Argument(help="The domain model.")] = None,
+    to: Annotated[str | None, typer.Option(help="A version; else the previous one.")] = None,
+    reason: Annotated[str, typer.Option(help="Why, for the history.")] = "rolled back by hand",
+    as_json: Json = False,
+) -> None:
+    """Put production back to the version kept warm, in seconds."""
+    from ftdm_assets.commands.rollback import rollback as command
+
+    raise typer.Exit(command(model, to, reason, as_json))
+
+
+def main() -> None:
+    """Run the command line; expected errors are one sentence and an exit code."""
+    from ftdm_assets.commands.errors import exit_code
+
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as done:
+        sys.exit(done.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        output.fail("stopped; run the command again, it goes on from what was finished")
+        sys.exit(130)
+    except Exception as error:
+        code, message = exit_code(error)
+        if code is None:
+            raise
+        output.fail(message)
+        sys.exit(code)

@@ -1,0 +1,48 @@
+"""Which expected errors end with which exit code; anything else is a bug and shows its trace."""
+
+import sys
+
+from ftdm_assets.commands import output
+
+_USAGE = (
+    "ftdm_assets.settings.SettingsError",
+    "ftdm_assets.sources.files.SourceError",
+    "golden.tables.GoldenError",
+    "serving.engine.EngineError",
+    "serving.home.HomeError",
+)
+_NO = ("ftdm_assets.provenance.store.StoreError", "serving.versions.PointerError")
+_UNREACHABLE = (
+    "serving.stack.StackError",
+    "serving.supervision.SupervisionError",
+    "serving.deployment.DeploymentError",
+    "ftdm_assets.registries.mlflow_registry.RegistryError",
+)
+
+
+def exit_code(error: Exception) -> tuple[int | None, str]:
+    """Return exit code and message of an expected error; None for one that is not."""
+    import click
+
+    if isinstance(error, click.ClickException):
+        return output.USAGE, error.format_message()
+    for names, code in (
+        (_USAGE, output.USAGE),
+        (_NO, output.NO),
+        (_UNREACHABLE, output.UNREACHABLE),
+    ):
+        if isinstance(error, _loaded(names)):
+            return code, str(error)
+    if isinstance(error, NotADirectoryError | PermissionError | FileNotFoundError):
+        return output.USAGE, f"{error.filename}: {error.strerror}"
+    return None, ""
+
+
+def _loaded(names: tuple[str, ...]) -> tuple[type[BaseException], ...]:
+    """Return those of the classes whose module was imported: no other can have been raised."""
+    found = []
+    for name in names:
+        module, _, cls = name.rpartition(".")
+        if module in sys.modules:
+            found.append(getattr(sys.modules[module], cls))
+    return tuple(found)

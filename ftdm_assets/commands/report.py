@@ -1,0 +1,112 @@
+"""The table that ends a run: assets, digests, checks, seconds; then scores and addresses."""
+
+from typing import Any
+
+from ftdm_assets.commands import output
+from ftdm_assets.graph.evidence import production_version
+from ftdm_assets.graph.plan import GraphPlan, Reading
+from ftdm_assets.graph.shell import reading_of
+from ftdm_assets.provenance.gate import judge_requirement
+from ftdm_assets.provenance.store import StoreError
+from serving import stack
+
+
+def report(
+    graph: GraphPlan, seconds: dict[str, float], problem: str, total: float, as_json: bool
+) -> int:
+    """Write the table; return 0 if every asset is there and every gating check has passed."""
+    reading = reading_of(graph)
+    rows = [_row(graph, reading, plan.name, seconds) for plan in graph.assets]
+    failed = [check for row in rows for check in row["failed"]]
+    whole = all(row["digest"] for row in rows)
+    summary = _summary(reading)
+    if as_json:
+        output.print_json(
+            {"assets": rows, "problem": problem, "seconds": round(total, 1), **summary}
+        )
+    else:
+        _show(rows, summary, problem, total)
+    return output.DONE if not failed and not problem and whole else output.NO
+
+
+def _row(
+    graph: GraphPlan, reading: Reading, name: str, seconds: dict[str, float]
+) -> dict[str, Any]:
+    try:
+        digest = reading.digest(name)
+    except StoreError:
+        digest = ""
+    findings = []
+    if digest:
+        verdicts = reading.store.verdicts(graph.model.name, name, digest)
+        findings = [
+            judge_requirement(check.requirement, digest, verdicts, {})
+            for check in graph.checks
+            if check.asset == name
+        ]
+    passed = sum(finding.state == "passed" for finding in findings)
+    return {
+        "asset": name,
+        "digest": digest,
+        "checks": len(findings),
+        "passed": passed,
+        "failed": [f"{name}.{f.check}: {f.reason}" for f in findings if f.refuses],
+        "warned": [
+            f"{name}.{f.check}: {f.reason}"
+            for f in findings
+            if not f.refuses and f.state != "passed"
+        ],
+        "seconds": round(seconds[name], 1) if name in seconds else None,
+    }
+
+
+def _summary(reading: Reading) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    try:
+        facts = reading.manifest("eval_scores").facts
+        found["scores"] = {
+            key: facts[key] for key in ("accuracy", "macro_f1", "prompted_accuracy", "examples")
+        }
+        found["scores"]["probe_accuracy"] = reading.manifest("baseline_scores").facts[
+            "probe_accuracy"
+        ]
+    except StoreError:
+        pass
+    version = production_version(reading)
+    if version is not None:
+        found["production"] = version.version
+        found["endpoint"] = f"{stack.gateway_url(stack.Ports.from_environment())}/v1"
+    return found
+
+
+def _show(rows: list[dict[str, Any]], summary: dict[str, Any], problem: str, total: float) -> None:
+    output.say("")
+    cells = [
+        (
+            row["asset"],
+            row["digest"][:12] or "not there",
+            f"{row['passed']} of {row['checks']}" if row["digest"] else "",
+            f"{row['seconds']:.1f} s" if row["seconds"] is not None else "current"
+            if row["digest"] else "",
+        )
+        for row in rows
+    ]  # fmt: skip
+    output.table(("asset", "digest", "checks passed", "time"), cells)
+    output.say("")
+    for row in rows:
+        for text in row["failed"]:
+            output.fail(text)
+        for text in row["warned"]:
+            output.say(f"warning: {text}")
+    if problem:
+        output.fail(problem)
+    scores = summary.get("scores")
+    if scores:
+        output.say(
+            f"accuracy {scores['accuracy']:.1%} on {scores['examples']} golden examples "
+            f"(prompted baseline {scores['prompted_accuracy']:.1%}, linear probe "
+            f"{scores['probe_accuracy']:.1%}), macro-F1 {scores['macro_f1']:.3f}"
+        )
+    if "production" in summary:
+        output.say(f"production: {summary['production']} at {summary['endpoint']}")
+    output.say(f"{total:.0f} s in all")

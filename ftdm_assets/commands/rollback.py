@@ -1,0 +1,64 @@
+"""``ftdm rollback``: the pointer moves first, and only then is anything heavy imported."""
+
+import getpass
+import os
+import time
+
+from ftdm_assets.commands import output
+from ftdm_assets.home import dagster_home, home
+from serving import pointer
+from serving.pointer import PointerStore
+from serving.versions import Move, PointerError, UnknownModelError
+
+
+def rollback(model: str | None, to: str | None, reason: str, as_json: bool) -> int:
+    """Move the pointer back, then write the move into the lineage."""
+    started = time.monotonic()
+    folder = home()
+    name = model or _model_of(to) or _only_model()
+    move = pointer.rollback(folder, name, to, by=_person(), reason=reason)
+    seconds = time.monotonic() - started
+    if not as_json:
+        output.say(
+            f"production is {move.to_version} again, it was {move.from_version} ({seconds:.2f} s)"
+        )
+    _record(move)
+    if as_json:
+        output.print_json({**vars(move), "seconds": round(seconds, 3)})
+    else:
+        output.say("the lineage shows it: deployed_version was materialised with the rollback")
+    return output.DONE
+
+
+def _record(move: Move) -> None:
+    """Write the move into store, registry and Dagster; the pointer has moved already."""
+    dagster_home()
+    import dagster as dg
+
+    from ftdm_assets.graph.build import build_plan
+    from ftdm_assets.graph.rollback import record_move
+    from ftdm_assets.graph.shell import reading_of
+    from ftdm_assets.model_folder import load_model
+
+    graph = build_plan(load_model(move.model))
+    event = record_move(graph, reading_of(graph), move)
+    with dg.DagsterInstance.get() as instance:
+        instance.report_runless_asset_event(event)
+
+
+def _person() -> str:
+    return os.environ.get("FTDM_ACTOR") or getpass.getuser()
+
+
+def _model_of(version: str | None) -> str | None:
+    return version.rsplit("-v", 1)[0] if version and "-v" in version else None
+
+
+def _only_model() -> str:
+    with PointerStore(home()) as store:
+        models = [one.model for one in store.pointers()]
+    if len(models) == 1:
+        return models[0]
+    if not models:
+        raise UnknownModelError("nothing is in production here; deploy a version first")
+    raise PointerError(f"several models are in production ({', '.join(models)}); name one")

@@ -1,0 +1,154 @@
+"""``ftdm up``, ``down`` and ``status``: everything that runs in the background."""
+
+import os
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from ftdm_assets.commands import output
+from ftdm_assets.home import dagster_home, home
+from serving import stack
+from serving.health import port_is_free
+from serving.stack import StackStatus
+from serving.supervision import Program, Supervisor
+
+UI_PORT = 3000
+_UI_SECONDS = 120
+
+
+def ui_port() -> int:
+    """Return the port of Dagster's UI: ``FTDM_UI_PORT``, else 3000."""
+    return int(os.environ.get("FTDM_UI_PORT") or UI_PORT)
+
+
+def ui_url() -> str:
+    """Return the address of Dagster's UI."""
+    return f"http://127.0.0.1:{ui_port()}"
+
+
+def up(as_json: bool) -> int:
+    """Start everything, and wait until it answers."""
+    started = time.monotonic()
+    folder = home()
+    _check_ui_port(folder)
+    _close_dead_runs()
+    progress = (lambda _: None) if as_json else output.say
+    found = stack.up(folder, dagster_programs(folder), progress=progress)
+    _await_ui(progress)
+    found = stack.status(folder)
+    _show(found, as_json)
+    if not as_json:
+        output.say(f"up after {time.monotonic() - started:.0f} s; `ftdm down` stops it")
+    return output.DONE if found.healthy else output.UNREACHABLE
+
+
+def down(as_json: bool) -> int:
+    """Stop everything."""
+    found = stack.down(home())
+    if as_json:
+        output.print_json(_document(found))
+    else:
+        output.say("everything is stopped; `ftdm up` starts it again")
+    return output.DONE if not found.running else output.UNREACHABLE
+
+
+def status(as_json: bool) -> int:
+    """Say what runs."""
+    found = stack.status(home())
+    _show(found, as_json)
+    return output.DONE if found.healthy else output.UNREACHABLE
+
+
+def dagster_programs(folder: Path) -> tuple[Program, ...]:
+    """Return Dagster's UI and daemon as supervised programs."""
+    root = Path(__file__).resolve().parents[2]
+    workspace = ("-m", "ftdm_assets.definitions", "--location-name", "ftdm")
+    environment = {
+        "DAGSTER_HOME": str(dagster_home()),
+        "FTDM_HOME": str(folder),
+        "PYTHONPATH": str(root),
+        "PYTHONUNBUFFERED": "1",
+    }
+    for name in ("FTDM_MODELS", "FTDM_SERVING_PYTHON", "FTDM_GATEWAY_PORT", "FTDM_CACHE_PORT"):
+        if os.environ.get(name):
+            environment[name] = os.environ[name]
+    address = ("--host", "127.0.0.1", "--port", str(ui_port()))
+    return (
+        Program(
+            "dagster-ui",
+            (sys.executable, "-m", "dagster_webserver", *workspace, *address),
+            environment,
+            stop_timeout_s=20,
+        ),
+        Program(
+            "dagster-daemon",
+            (sys.executable, "-m", "dagster._daemon", "run", *workspace),
+            environment,
+            stop_timeout_s=20,
+        ),
+    )
+
+
+def _check_ui_port(folder: Path) -> None:
+    running = Supervisor(folder).statuses()
+    if "dagster-ui" not in running and not port_is_free("127.0.0.1", ui_port()):
+        raise stack.StackError(
+            f"Port {ui_port()}, which Dagster's UI needs, is taken by another program: end it, or "
+            "set FTDM_UI_PORT to a free port."
+        )
+
+
+def _close_dead_runs() -> None:
+    dagster_home()
+    import dagster as dg
+
+    from ftdm_assets.graph.dead_runs import close_dead_runs
+
+    with dg.DagsterInstance.get() as instance:
+        close_dead_runs(instance)
+
+
+def _await_ui(progress: Any) -> None:
+    deadline = time.monotonic() + _UI_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            if httpx.get(f"{ui_url()}/server_info", timeout=2, trust_env=False).is_success:
+                progress(f"Dagster's UI answers on {ui_url()}")
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.5)
+    raise stack.StackError(
+        f"Dagster's UI does not answer on {ui_url()} after {_UI_SECONDS} s; see the end of "
+        f"{home() / 'logs' / 'dagster-ui.log'}"
+    )
+
+
+def _document(found: StackStatus) -> dict[str, Any]:
+    return {**asdict(found), "healthy": found.healthy, "ui_url": ui_url()}
+
+
+def _show(found: StackStatus, as_json: bool) -> None:
+    if as_json:
+        output.print_json(_document(found))
+        return
+    if not found.running:
+        output.say("nothing runs; `ftdm up` starts everything")
+        return
+    rows = [
+        ("Dagster UI", ui_url()),
+        ("OpenAI-compatible endpoint", f"{found.gateway_url}/v1"),
+        ("result cache", found.cache_url),
+    ]
+    for one in found.models:
+        healthy = f"{one.current_healthy} of {one.replicas} replicas"
+        rows.append((f"model {one.model}", f"{one.current} in production, {healthy}"))
+        if one.previous:
+            rows.append(("", f"{one.previous} kept warm, {one.previous_healthy} replicas"))
+    output.table(("what", "where"), rows)
+    for problem in found.problems:
+        output.fail(problem)

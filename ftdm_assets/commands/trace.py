@@ -1,0 +1,109 @@
+"""``ftdm trace``: a version back to its records, from manifests and verdicts alone."""
+
+from typing import Any
+
+from ftdm_assets.commands import output
+from ftdm_assets.home import store
+from ftdm_assets.provenance.lineage import Node, ancestry
+from ftdm_assets.provenance.statements import Manifest
+from ftdm_assets.provenance.store import ArtifactStore, StoreError
+
+REGISTERED, DEPLOYED = "registered_version", "deployed_version"
+
+
+def trace(version: str, as_json: bool) -> int:
+    """Show every ancestor with digest, checks, code version and run."""
+    document = trace_document(store(), version)
+    if as_json:
+        output.print_json(document)
+    else:
+        _show(document)
+    return output.DONE
+
+
+def trace_document(artifacts: ArtifactStore, version: str) -> dict[str, Any]:
+    """Return the trace of a version as a JSON document.
+
+    Raises:
+        StoreError: if no manifest registers that version, or one on the way is missing.
+    """
+    model = version.rsplit("-v", 1)[0]
+    manifests = artifacts.manifests(model, REGISTERED)
+    registered = next((m for m in reversed(manifests) if m.facts.get("version") == version), None)
+    if registered is None:
+        known = sorted({str(m.facts.get("version")) for m in manifests})
+        raise StoreError(
+            f"no manifest in {artifacts.root} registers {version}; "
+            f"known versions of {model}: {', '.join(known) or 'none'}"
+        )
+    nodes = ancestry(artifacts, model, REGISTERED, registered.manifest_digest())
+    deployments = [
+        m
+        for m in artifacts.manifests(model, DEPLOYED)
+        if any(ref.digest == registered.digest for ref in m.inputs)
+    ]
+    return {
+        "version": version,
+        "model": model,
+        "merged_digest": registered.facts.get("merged_digest"),
+        "deployments": [_deployment(m) for m in deployments],
+        "ancestors": [_node(artifacts, node) for node in nodes],
+    }
+
+
+def _deployment(manifest: Manifest) -> dict[str, Any]:
+    keys = ("kind", "from_version", "by", "at", "reason")
+    return {key: manifest.facts.get(key) for key in keys}
+
+
+def _node(artifacts: ArtifactStore, node: Node) -> dict[str, Any]:
+    manifest = node.manifest
+    latest = {
+        verdict.check: verdict
+        for verdict in artifacts.verdicts(manifest.model, manifest.asset, manifest.digest)
+    }
+    return {
+        "asset": manifest.asset,
+        "digest": manifest.digest,
+        "manifest": node.manifest_digest,
+        "depth": node.depth,
+        "rows": manifest.facts.get("rows"),
+        "code_version": manifest.code_version,
+        "commit": manifest.environment.get("commit"),
+        "run": dict(manifest.run),
+        "inputs": {ref.asset: ref.digest for ref in manifest.inputs},
+        "sources": manifest.facts.get("sources", {}),
+        "checks": [
+            {
+                "check": verdict.check,
+                "passed": verdict.passed,
+                "severity": verdict.severity,
+                "reason": verdict.reason,
+                "judged_at": verdict.judged_at,
+                "run": dict(verdict.run),
+            }
+            for verdict in latest.values()
+        ],
+    }
+
+
+def _show(document: dict[str, Any]) -> None:
+    output.say(f"{document['version']}  merged model {document['merged_digest']}")
+    for one in document["deployments"]:
+        before = f", before it {one['from_version']}" if one["from_version"] else ""
+        output.say(f"  {one['kind']} at {one['at']} by {one['by']}{before}")
+    for node in document["ancestors"]:
+        rows = f", {node['rows']} records" if node["rows"] is not None else ""
+        output.say(f"\n{'  ' * node['depth']}{node['asset']}{rows}")
+        indent = "  " * (node["depth"] + 1)
+        output.say(f"{indent}digest {node['digest']}")
+        run = node["run"]
+        output.say(
+            f"{indent}code {node['code_version']} at {str(node['commit'])[:12]}, run "
+            f"{run.get('dagster_run_id') or run.get('command')}, {run.get('finished_at')}"
+        )
+        for source, digest in node["sources"].items():
+            output.say(f"{indent}read {source} {digest}")
+        for check in node["checks"]:
+            mark = "passed" if check["passed"] else "FAILED"
+            output.say(f"{indent}{mark} {check['check']}: {check['reason']}")
