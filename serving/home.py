@@ -7,6 +7,7 @@ told) and `logs/` are derived from it and may be lost. `run/` is for its owner o
 import fcntl
 import hashlib
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,6 +21,16 @@ _LONGEST_SOCKET_PATH = 92
 
 class HomeError(Exception):
     """The home folder cannot be used; the message says why."""
+
+
+def interpreter() -> Path:
+    """Return this environment's Python under one fixed name.
+
+    `sys.executable` is `python` or `python3.11`, as the caller was started; a program whose command
+    line differed by that alone would be replaced, that is stopped, for nothing.
+    """
+    fixed = Path(sys.prefix) / "bin" / "python"
+    return fixed if fixed.exists() else Path(sys.executable)
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ every request to the same replica. `--request-timeout-secs` bounds whole streams
 """
 
 import shutil
-import sys
 from pathlib import Path
 
 from serving.engine import HOST
+from serving.home import interpreter
 
 REQUEST_TIMEOUT_S = 120
 
@@ -32,7 +32,7 @@ def smg_binary() -> Path:
     Raises:
         RouterError: It is not installed.
     """
-    beside = Path(sys.executable).with_name("smg")
+    beside = interpreter().with_name("smg")
     if beside.is_file():
         return beside
     found = shutil.which("smg")

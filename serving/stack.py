@@ -11,7 +11,6 @@ Invariants:
 import importlib.util
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from pathlib import Path
 from serving.deployment import EngineBuilder, resume
 from serving.engine import HOST, engine_command
 from serving.health import get_json, healthy_replicas, port_is_free
-from serving.home import Home
+from serving.home import Home, interpreter
 from serving.pointer import PointerStore
 from serving.supervision import Program, ProgramStatus, Supervisor
 
@@ -213,7 +212,7 @@ def gateway_url(ports: Ports) -> str:
 
 
 def _gateway(folder: Path, ports: Ports) -> Program:
-    argv = (sys.executable, "-m", "serving.gateway", "--home", str(folder))
+    argv = (str(interpreter()), "-m", "serving.gateway", "--home", str(folder))
     # The working folder is the home, so the package is found wherever it lies.
     root = str(Path(__file__).resolve().parents[1])
     return Program(

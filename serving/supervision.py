@@ -19,14 +19,13 @@ import shlex
 import signal
 import socket
 import subprocess
-import sys
 import time
 import xmlrpc.client
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from serving.home import Home
+from serving.home import Home, interpreter
 from serving.leash import kill_leftovers
 
 _CALL_TIMEOUT_S = 10.0
@@ -246,8 +245,10 @@ class Supervisor:
             time.sleep(0.05)
 
     def log_tail(self, name: str, lines: int = 20) -> str:
-        """Return the last lines of a program's log."""
+        """Return the last lines of a program's log, or of the supervisor's when it has none."""
         path = self._log(name)
+        if not path.is_file():
+            path = self._log("supervisord")
         if not path.is_file():
             return "(no log)"
         with path.open("rb") as file:
@@ -268,7 +269,7 @@ class Supervisor:
         user = "user = root\n" if os.getuid() == 0 else ""
         config = self.home.run / "supervisord.conf"
         _write(config, _MAIN_CONFIG.format(user=user, **values))
-        command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)]
+        command = [str(interpreter()), "-m", "supervisor.supervisord", "-c", str(config)]
         done = subprocess.run(
             command,
             cwd=self.home.folder,
@@ -345,7 +346,7 @@ class Supervisor:
         }
 
     def _config(self, program: Program, spec: Path) -> str:
-        command = shlex.join([sys.executable, "-I", "-S", str(_LEASH), str(spec)])
+        command = shlex.join([str(interpreter()), "-I", "-S", str(_LEASH), str(spec)])
         return _PROGRAM_CONFIG.format(
             name=program.name,
             command=_escape(command),

@@ -1,5 +1,6 @@
 import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,14 @@ def test_up_twice_changes_nothing(running: Running) -> None:
     status = running.up()
     assert status.healthy
     assert {one.name: one.pid for one in status.programs} == pids
+
+
+def test_another_name_of_the_same_python_replaces_nothing(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids = {name: one.pid for name, one in running.supervisor.statuses().items()}
+    monkeypatch.setattr(sys, "executable", f"{sys.executable}3.11")
+    assert {one.name: one.pid for one in running.up().programs} == pids
 
 
 def test_status_names_what_is_wrong(running: Running) -> None:

@@ -167,7 +167,7 @@ def test_two_processes_that_put_at_once_lose_nothing(supervisor: Supervisor) -> 
 def test_a_program_that_cannot_start_says_why_in_its_log(supervisor: Supervisor) -> None:
     supervisor.put(Program("one", ("/nowhere/program",)))
     assert within(10, lambda: "cannot start /nowhere/program" in supervisor.log_tail("one"))
-    assert supervisor.log_tail("other") == "(no log)"
+    assert "supervisord started" in supervisor.log_tail("other")
 
 
 def test_a_bad_name_is_refused_and_does_no_harm(supervisor: Supervisor) -> None:
