@@ -16,6 +16,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -230,6 +231,8 @@ class Supervisor:
             for spec in self.home.programs.glob("*.json"):
                 kill_leftovers(spec.with_suffix(".group"))
                 self._forget(spec.stem)
+            if self.home.socket.parent != self.home.run and self.home.socket.parent.is_dir():
+                shutil.rmtree(self.home.socket.parent, ignore_errors=True)
 
     def _stop_all(self, first: tuple[str, ...], end: float) -> None:
         """Ask all to stop at once: on its way out supervisord would wait for one after another."""
@@ -258,7 +261,7 @@ class Supervisor:
 
     def _start_daemon(self, timeout_s: float) -> None:
         self.home.make()
-        self.home.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(self.home.socket.parent)
         values = {
             "logs": self.home.logs,
             "run": self.home.run,
@@ -354,6 +357,14 @@ class Supervisor:
             whole_group=str(program.stops_whole_group).lower(),
             log=self._log(program.name),
         )
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder for this user only; in a shared place somebody else may have made it first."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.lstat()
+    if found.st_uid != os.getuid() or found.st_mode & 0o077 or folder.is_symlink():
+        raise SupervisionError(f"{folder} is open to other users: remove it and try again.")
 
 
 def _alive(pid: int) -> bool:

@@ -147,6 +147,17 @@ def test_a_home_with_a_long_and_awkward_path(tmp_path: Path) -> None:
         assert within(10, lambda: '100% "x", $y' in one.log_tail("one"))
     finally:
         one.shutdown(timeout_s=0.5)
+    assert not one.home.socket.parent.exists()
+
+
+def test_a_socket_folder_that_others_can_open_is_refused(tmp_path: Path) -> None:
+    one = Supervisor(tmp_path / ("long " * 20))
+    one.home.socket.parent.mkdir(mode=0o755)
+    try:
+        with pytest.raises(SupervisionError, match="open to other users"):
+            one.ensure_running()
+    finally:
+        one.home.socket.parent.rmdir()
 
 
 def test_two_processes_that_put_at_once_lose_nothing(supervisor: Supervisor) -> None:
