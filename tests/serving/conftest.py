@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving_support import Running, free_port
 
 from serving import stack
 from serving.supervision import Supervisor
+from tests.serving.serving_support import Running, free_port
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from serving_support import MODEL, Running, digest_of, fake_engine
 
 from serving import deployment, stack
 from serving.deployment import DeploymentError, retire_others, start_version, stop_version
@@ -12,6 +11,7 @@ from serving.health import healthy_replicas, require_warm, serves
 from serving.home import Home
 from serving.pointer import promote, rollback
 from serving.versions import PointerError
+from tests.serving.serving_support import MODEL, Running, digest_of, fake_engine
 
 
 def arguments(running: Running, version: str, text: str) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-from serving_support import MODEL, Load, Running
 
 from serving import stack
 from serving.health import healthy_replicas, serves
 from serving.pointer import promote, rollback
+from tests.serving.serving_support import MODEL, Load, Running
 
 PLAIN = "words=2 pause=0.01"
 

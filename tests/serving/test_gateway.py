@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from serving_support import FAKE, MODEL, digest_of, free_port
 from starlette.testclient import TestClient
 
 from serving.gateway import GatewaySettings, create_app
@@ -22,6 +21,7 @@ from serving.health import serves
 from serving.pointer import PointerStore
 from serving.supervision import Program, Supervisor
 from serving.versions import Version
+from tests.serving.serving_support import FAKE, MODEL, digest_of, free_port
 
 CHAT = "/v1/chat/completions"
 LIMIT = 10_000

@@ -1,9 +1,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serving_support import digest_of
 
 from serving import names
+from tests.serving.serving_support import digest_of
 
 MODELS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
 NUMBERS = st.integers(min_value=0, max_value=10**9 - 1)

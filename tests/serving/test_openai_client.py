@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import openai
 import pytest
-from serving_support import MODEL, Running
+
+from tests.serving.serving_support import MODEL, Running
 
 
 @pytest.fixture

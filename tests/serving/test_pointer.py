@@ -13,10 +13,10 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from serving_support import MODEL, digest_of
 
 from serving.pointer import PointerStore, promote, rollback
 from serving.versions import Move, PointerError, Replica, State, UnknownModelError, Version
+from tests.serving.serving_support import MODEL, digest_of
 
 ROOT = Path(__file__).resolve().parents[2]
 

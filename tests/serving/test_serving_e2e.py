@@ -14,13 +14,13 @@ from typing import Any
 
 import httpx
 import pytest
-from serving_support import MODEL, Load, Running, free_port
 
 from serving import stack
 from serving.deployment import start_version
 from serving.engine import EngineError, serving_python
 from serving.health import healthy_replicas, require_warm, serves
 from serving.pointer import promote, rollback
+from tests.serving.serving_support import MODEL, Load, Running, free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import redis
-from serving_support import Running, fake_engine, free_port
 
 from serving import stack
 from serving.stack import Ports, StackError
 from serving.supervision import Program
+from tests.serving.serving_support import Running, fake_engine, free_port
 
 
 def test_up_twice_changes_nothing(running: Running) -> None:
