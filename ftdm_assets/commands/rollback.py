@@ -7,6 +7,7 @@ import time
 from ftdm_assets.commands import output
 from ftdm_assets.home import dagster_home, home
 from serving import pointer
+from serving.health import require_warm
 from serving.pointer import PointerStore
 from serving.versions import Move, PointerError, UnknownModelError
 
@@ -16,7 +17,7 @@ def rollback(model: str | None, to: str | None, reason: str, as_json: bool) -> i
     started = time.monotonic()
     folder = home()
     name = model or _model_of(to) or _only_model()
-    move = pointer.rollback(folder, name, to, by=_person(), reason=reason)
+    move = pointer.rollback(folder, name, to, by=_person(), reason=reason, check=require_warm)
     seconds = time.monotonic() - started
     if not as_json:
         output.say(

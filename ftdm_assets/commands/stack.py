@@ -83,12 +83,16 @@ def dagster_programs(folder: Path) -> tuple[Program, ...]:
             (sys.executable, "-m", "dagster_webserver", *workspace, *address),
             environment,
             stop_timeout_s=20,
+            # A crash of the UI or the daemon must not kill the runs that it launched.
+            clears_leftovers=False,
         ),
         Program(
             "dagster-daemon",
             (sys.executable, "-m", "dagster._daemon", "run", *workspace),
             environment,
             stop_timeout_s=20,
+            # A crash of the UI or the daemon must not kill the runs that it launched.
+            clears_leftovers=False,
         ),
     )
 

@@ -9,9 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ import dagster as dg
 
 from ftdm_assets.provenance.digests import json_digest
 from ftdm_assets.provenance.files import write_json
+from ftdm_assets.quiet import accepted_notices
 
 _STOP_SECONDS = 20
 
@@ -45,21 +44,13 @@ def run_step(
         context_injector=dg.PipesEnvContextInjector(),
         message_reader=dg.PipesTempFileMessageReader(),
     )
-    with _quietly(), session as pipes, log.open("wb") as stream:
+    with accepted_notices(), session as pipes, log.open("wb") as stream:
         environment = {**os.environ, **pipes.get_bootstrap_env_vars()}
         code = _wait(subprocess.Popen(command, env=environment, stdout=stream, stderr=stream))
     if code != 0:
         raise StepFailedError(
             f"gpu_steps.{program} failed: {_last_words(log, code)} (all of it: {log})"
         )
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Keep Dagster's notice about a preview function of its own out of people's terminals."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.PreviewWarning)
-        yield
 
 
 def _wait(process: "subprocess.Popen[bytes]") -> int:

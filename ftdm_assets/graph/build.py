@@ -27,10 +27,14 @@ def build_plan(model: ModelFolder) -> GraphPlan:
 
 def build_definitions(model: ModelFolder) -> dg.Definitions:
     """Return the Dagster definitions of a domain model."""
-    graph = build_plan(model)
+    return definitions_of(build_plan(model))
+
+
+def definitions_of(graph: GraphPlan) -> dg.Definitions:
+    """Return the Dagster definitions of a plan."""
     return dg.Definitions(
         assets=[
-            *sources.specs(graph),
+            *sources.observable_assets(graph),
             *(asset_definition(graph, plan) for plan in graph.assets),
         ],
         asset_checks=[check_definition(graph, plan) for plan in graph.checks],

@@ -10,7 +10,7 @@ import dagster as dg
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
-from ftdm_assets.graph.build import build_definitions
+from ftdm_assets.graph.build import definitions_of
 from ftdm_assets.graph.dead_runs import process_tags
 from ftdm_assets.graph.evidence import unjudged
 from ftdm_assets.graph.plan import GraphPlan
@@ -53,7 +53,7 @@ def work_to_do(graph: GraphPlan, instance: dg.DagsterInstance, chosen: set[str] 
 
 
 def _stale(graph: GraphPlan, instance: dg.DagsterInstance) -> set[str]:
-    assets = build_definitions(graph.model).resolve_asset_graph()
+    assets = definitions_of(graph).resolve_asset_graph()
     resolver = CachingStaleStatusResolver(instance, assets, LoadingContextForTest(instance))
     return {
         plan.name
@@ -65,7 +65,7 @@ def _stale(graph: GraphPlan, instance: dg.DagsterInstance) -> set[str]:
 def execute(graph: GraphPlan, instance: dg.DagsterInstance, work: Work, run_id: str) -> str:
     """Materialise and judge in this process; return what stopped it, or an empty string."""
     definitions = dg.Definitions.merge(
-        build_definitions(graph.model), dg.Definitions(executor=dg.in_process_executor)
+        definitions_of(graph), dg.Definitions(executor=dg.in_process_executor)
     )
     checks = {dg.AssetCheckKey(asset_key(graph, asset), name) for asset, name in work.checks}
     checks |= {

@@ -13,6 +13,7 @@ from ftdm_assets.provenance.environment import environment, now
 from ftdm_assets.provenance.statements import InputRef, Manifest
 from ftdm_assets.provenance.store import StoreError
 from serving import pointer
+from serving.health import require_warm
 from serving.versions import Move, PointerError
 
 DEPLOYED = "deployed_version"
@@ -38,8 +39,9 @@ def rollback_job(graph: GraphPlan) -> dg.JobDefinition:
                 reading.home,
                 name,
                 config.get("to"),
-                by=f"dagster run {context.run_id}",
+                by=f"dagster run {context.run.run_id}",
                 reason=config["reason"],
+                check=require_warm,
             )
         except PointerError as error:
             raise dg.Failure(str(error), allow_retries=False) from error

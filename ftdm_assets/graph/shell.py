@@ -32,7 +32,7 @@ class StepTools:
     @property
     def run_id(self) -> str:
         """Return the id of the Dagster run."""
-        return str(self._context.run_id)
+        return str(self._context.run.run_id)
 
     def say(self, message: str) -> None:
         """Write a line to the asset's log."""
@@ -107,7 +107,7 @@ def _materialise(
     made = None
     if plan.memoised:
         made = reading.store.manifest_for_recipe(graph.model.name, plan.name, recipe)
-    run = {"dagster_run_id": context.run_id, "started_at": started, "finished_at": now()}
+    run = {"dagster_run_id": context.run.run_id, "started_at": started, "finished_at": now()}
     if made is not None:
         context.log.info("This recipe was made before: the artifact is taken from the store.")
         manifest = made if made.inputs == tuple(inputs) else _renewed(made, inputs, run)

@@ -6,28 +6,32 @@ downstream of it as stale.
 
 import dagster as dg
 
-from ftdm_assets.graph.labels import GOLDEN_SOURCE, LABEL_SOURCE
+from ftdm_assets.graph.labels import GOLDEN_SOURCE, GROUP, LABEL_SOURCE
 from ftdm_assets.graph.plan import GraphPlan
 from ftdm_assets.graph.shell import asset_key
+from ftdm_assets.quiet import accepted_notices
 from ftdm_assets.settings import SettingsError
 
 _SENSOR_SECONDS = 30
 _TAG = "dagster/data_version"
 
 
-def specs(graph: GraphPlan) -> list[dg.AssetSpec]:
-    """Return the external assets of a graph."""
+def observable_assets(graph: GraphPlan) -> list[dg.SourceAsset]:
+    """Return the external assets of a graph; the UI can observe each."""
     settings = graph.model.settings
     described = {LABEL_SOURCE: settings.labels.path, GOLDEN_SOURCE: settings.golden.path}
-    return [
-        dg.AssetSpec(
-            key=asset_key(graph, name),
-            group_name="labels",
-            description=f"The file {path}.",
-            kinds={"file"},
-        )
-        for name, path in described.items()
-    ]
+    with accepted_notices():
+        return [_observable(graph, name, path) for name, path in described.items()]
+
+
+def _observable(graph: GraphPlan, name: str, path: str) -> dg.SourceAsset:
+    @dg.observable_source_asset(
+        key=asset_key(graph, name), group_name=GROUP, description=f"The file {path}."
+    )
+    def _observe() -> dg.DataVersion:
+        return dg.DataVersion(current_digests(graph)[name])
+
+    return _observe
 
 
 def current_digests(graph: GraphPlan) -> dict[str, str]:

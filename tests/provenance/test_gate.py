@@ -1,0 +1,84 @@
+"""The gate: what cannot be shown to have passed has not passed."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ftdm_assets.provenance.gate import Decision, Requirement, decide
+from ftdm_assets.provenance.lineage import Node
+from ftdm_assets.provenance.statements import Verdict
+from tests.provenance.samples import manifest, verdict
+
+ADAPTER, GOLDEN = "a" * 64, "b" * 64
+NODES = [
+    Node("m1", manifest("adapter", ADAPTER, inputs={"golden_set": GOLDEN}), 0),
+    Node("m2", manifest("golden_set", GOLDEN), 1),
+]
+
+
+def decision(verdicts: list[Verdict], **known: str) -> Decision:
+    requirements = [Requirement("adapter", "good", {"minimum": 1})]
+    return decide(NODES, requirements, {("adapter", ADAPTER): verdicts}, known)
+
+
+def good(**changes: object) -> Verdict:
+    return verdict("adapter", ADAPTER, threshold={"minimum": 1}, **changes)  # type: ignore[arg-type]
+
+
+def test_a_passed_verdict_on_the_digest_allows() -> None:
+    assert decision([good()]).allowed
+
+
+def test_no_verdict_refuses() -> None:
+    made = decision([])
+    assert not made.allowed
+    assert made.refusals[0].state == "missing"
+
+
+def test_the_latest_verdict_counts() -> None:
+    assert not decision([good(), good(passed=False)]).allowed
+    assert decision([good(passed=False), good()]).allowed
+
+
+def test_a_verdict_on_another_digest_does_not_count() -> None:
+    other = verdict("adapter", "c" * 64, threshold={"minimum": 1})
+    assert decision([other]).refusals[0].state == "missing"
+
+
+def test_a_verdict_by_another_threshold_is_stale() -> None:
+    made = decision([verdict("adapter", ADAPTER, threshold={"minimum": 0.5})])
+    assert made.refusals[0].state == "stale"
+    assert "in force is {'minimum': 1}" in made.refusals[0].reason
+
+
+def test_a_verdict_against_another_golden_set_is_stale() -> None:
+    assert decision([good(against={"golden_set": GOLDEN})]).allowed
+    assert decision([good(against={"golden_set": "d" * 64})]).refusals[0].state == "stale"
+
+
+def test_a_verdict_against_another_production_is_stale() -> None:
+    made = decision([good(against={"production": "1" * 64})], production="2" * 64)
+    assert made.refusals[0].state == "stale"
+    assert decision([good(against={"production": "2" * 64})], production="2" * 64).allowed
+
+
+def test_an_asset_that_the_lineage_lacks_refuses() -> None:
+    made = decide(NODES, [Requirement("eval_scores", "target", {})], {})
+    assert "the lineage holds no eval_scores" in made.refusals[0].reason
+
+
+def test_a_warning_never_refuses() -> None:
+    requirements = [Requirement("adapter", "fresh", {}, severity="warn")]
+    assert decide(NODES, requirements, {}).allowed
+
+
+@given(st.lists(st.sampled_from(["pass", "fail", "stale", "other"]), max_size=8))
+def test_only_a_last_current_pass_allows(history: list[str]) -> None:
+    made = {
+        "pass": good(),
+        "fail": good(passed=False),
+        "stale": verdict("adapter", ADAPTER, threshold={"minimum": 2}),
+        "other": verdict("adapter", ADAPTER, check="another", threshold={"minimum": 1}),
+    }
+    mine = [state for state in history if state != "other"]
+    allowed = bool(mine) and mine[-1] == "pass"
+    assert decision([made[state] for state in history]).allowed == allowed
