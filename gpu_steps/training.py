@@ -5,15 +5,15 @@ vocabulary head is computed for them alone (TRL's fused head); a checkpoint coun
 marker says that all of it was written.
 """
 
-import platform
 import shutil
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import datasets
-import peft
 import torch
 import transformers
 import trl
@@ -22,6 +22,8 @@ from torch.utils.data import Sampler
 from gpu_steps import models
 from gpu_steps.adapters import add_adapter, load_weights, save_adapter
 from gpu_steps.batching import LengthBatches
+from gpu_steps.environment import environment
+from gpu_steps.lower_layers import can_keep, without_lower_layers
 from gpu_steps.reporting import Reporter
 from gpu_steps.rows import Example, Row, encode_rows
 from gpu_steps.train import Train, checked_losses
@@ -29,6 +31,7 @@ from gpu_steps.train import Train, checked_losses
 __all__ = ["Run", "run", "save_adapter"]
 
 _MARKER = "whole"
+_STATE = "trainer_state.json"
 _REPORT_SECONDS = 2.0
 
 
@@ -57,6 +60,10 @@ class CompletionTrainer(trl.SFTTrainer):  # type: ignore[misc]
         # The library would load the adapter as float32, and go on with another precision.
         del model
         load_weights(self.model, Path(resume_from_checkpoint))
+        state = transformers.TrainerState.load_from_json(f"{resume_from_checkpoint}/{_STATE}")
+        # TRL would count tokens from 0 again.
+        self._total_train_tokens = state.log_history[-1]["num_tokens"]
+        self.started -= state.log_history[-1]["seconds"]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the seconds so far, counted on through an interruption."""
@@ -112,39 +119,49 @@ def run(config: Train, rows: list[Row], checkpoints: Path, reporter: Reporter) -
     base = models.load_model(config.base_model, config.dtype)
     models.prefer_fast_attention(base, max(len(example.input_ids) for example in examples))
     model = add_adapter(base, config.lora)
-    trainer = _trainer(config, model, tokenizer, examples, checkpoints, reporter)
-    checkpoint = newest_checkpoint(checkpoints)
-    if checkpoint is not None:
-        reporter.log(f"going on from {checkpoint.name}")
-        trainer.started -= _seconds_at(checkpoint)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    log = step_log(trainer.state.log_history)
-    return Run(trainer.model, log, _result(trainer, examples, log, checkpoint is not None))
-
-
-def _trainer(
-    config: Train,
-    model: Any,
-    tokenizer: Any,
-    examples: list[Example],
-    checkpoints: Path,
-    reporter: Reporter,
-) -> CompletionTrainer:
     columns = {
+        "row": list(range(len(examples))),
         "input_ids": [example.input_ids for example in examples],
         "labels": [example.labels for example in examples],
     }
+    checkpoint = newest_checkpoint(checkpoints)
+    with _shortened(config, model, examples, reporter) as collate:
+        trainer = CompletionTrainer(
+            order=_order(config, examples),
+            model=model,
+            args=_arguments(config, checkpoints),
+            train_dataset=datasets.Dataset.from_dict(columns),
+            processing_class=tokenizer,
+            data_collator=collate,
+            callbacks=[Progress(reporter)],
+        )
+        trainer.remove_callback(transformers.PrinterCallback)
+        if checkpoint is not None:
+            reporter.log(f"going on from {checkpoint.name}")
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    log = [_entry(found) for found in trainer.state.log_history if "loss" in found]
+    return Run(trainer.model, log, _result(trainer, examples, log, checkpoint is not None))
+
+
+@contextmanager
+def _shortened(
+    config: Train, model: Any, examples: list[Example], reporter: Reporter
+) -> Iterator[Callable[..., Any] | None]:
+    """Leave the lower layers out for the block where that is exact; give the collator it needs."""
+    upper = config.lora.upper_layers
+    count = model.config.get_text_config().num_hidden_layers - (upper or 10**9)
+    # Noise on the embeddings changes what enters the lower layers in every epoch.
+    if count <= 0 or config.neftune_alpha or not can_keep(model, examples):
+        yield None
+        return
+    reporter.progress(f"computing the {count} layers below the adapter, once")
+    with without_lower_layers(model, count, examples) as states:
+        yield states.collate
+
+
+def _order(config: Train, examples: list[Example]) -> LengthBatches:
     lengths = [len(example.input_ids) for example in examples]
-    trainer = CompletionTrainer(
-        order=LengthBatches(lengths, config.batch_size, config.seed),
-        model=model,
-        args=_arguments(config, checkpoints),
-        train_dataset=datasets.Dataset.from_dict(columns),
-        processing_class=tokenizer,
-        callbacks=[Progress(reporter)],
-    )
-    trainer.remove_callback(transformers.PrinterCallback)
-    return trainer
+    return LengthBatches(lengths, config.batch_size, config.seed)
 
 
 def _arguments(config: Train, checkpoints: Path) -> Any:
@@ -170,28 +187,14 @@ def _arguments(config: Train, checkpoints: Path) -> Any:
         report_to=[],
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
+        remove_unused_columns=False,
         dataset_kwargs={"skip_prepare_dataset": True},
     )
 
 
-def _seconds_at(checkpoint: Path) -> float:
-    state = transformers.TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-    return float(max((entry.get("seconds", 0.0) for entry in state.log_history), default=0.0))
-
-
-def step_log(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One entry a step; TRL counts tokens from 0 again after an interruption, this does not."""
-    log: list[dict[str, Any]] = []
-    before = counted = 0
-    for found in history:
-        if "loss" not in found:
-            continue
-        tokens = int(found["num_tokens"])
-        before += counted if tokens <= counted else 0
-        counted = tokens
-        entry = {key: found[key] for key in ("step", "loss", "learning_rate", "seconds")}
-        log.append(entry | {"epoch": round(found["epoch"], 4), "tokens": before + tokens})
-    return log
+def _entry(found: dict[str, Any]) -> dict[str, Any]:
+    entry = {key: found[key] for key in ("step", "loss", "learning_rate", "seconds")}
+    return entry | {"epoch": round(found["epoch"], 4), "tokens": int(found["num_tokens"])}
 
 
 def _result(
@@ -211,28 +214,3 @@ def _result(
         "resumed": resumed,
         "environment": environment(),
     }
-
-
-def environment() -> dict[str, Any]:
-    """Versions and hardware that the adapter's bytes depend on."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "trl": trl.__version__,
-        "peft": peft.__version__,
-        "cpu": _processor(),
-        "gpu": gpu,
-        "threads": torch.get_num_threads(),
-        "platform": platform.platform(),
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()

@@ -10,8 +10,6 @@ from gpu_steps.config import ConfigError
 from gpu_steps.prepare_base import PrepareBase, prepare
 from gpu_steps.reporting import RecordingReporter
 
-pytest_plugins = ["gpu_fixtures"]
-
 
 @pytest.mark.e2e
 def test_digits_are_split_one_by_one(smollm2: Path) -> None:

@@ -15,8 +15,6 @@ from hypothesis import strategies as st
 
 from gpu_steps.config import ConfigError, parse, read_config
 
-pytest_plugins = ["gpu_fixtures"]
-
 
 @dataclass(frozen=True)
 class Inner:

@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpu_tiny import END, TEMPLATE, row, write_lines
 
 from gpu_steps import models
 from gpu_steps.config import ConfigError, parse
 from gpu_steps.merge import Merge, merge
 from gpu_steps.reporting import RecordingReporter
 from gpu_steps.train import Train, train
+from tests.gpu_steps.gpu_tiny import END, TEMPLATE, row, write_lines
 
-pytest_plugins = ["gpu_fixtures"]
 Make = Callable[..., dict[str, Any]]
 
 

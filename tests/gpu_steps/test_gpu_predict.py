@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpu_tiny import write_lines
 
 from gpu_steps.config import ConfigError, StepError, parse
 from gpu_steps.predict import Predict, predict
 from gpu_steps.reporting import RecordingReporter
+from tests.gpu_steps.gpu_tiny import write_lines
 
 FAKE = Path(__file__).with_name("gpu_fake_engine.py")
 Make = Callable[..., dict[str, Any]]

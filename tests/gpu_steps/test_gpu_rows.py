@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpu_tiny import END, row, write_lines
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,8 +12,7 @@ from gpu_steps import models
 from gpu_steps.batching import batch_order
 from gpu_steps.config import ConfigError
 from gpu_steps.rows import IGNORED, Row, encode_rows, read_rows
-
-pytest_plugins = ["gpu_fixtures"]
+from tests.gpu_steps.gpu_tiny import END, row, write_lines
 
 
 @pytest.fixture(scope="session")

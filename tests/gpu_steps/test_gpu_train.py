@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpu_tiny import TARGETS, row, write_lines
 
 from gpu_steps.config import ConfigError, parse
 from gpu_steps.reporting import RecordingReporter
 from gpu_steps.train import Train, fingerprint, train
+from tests.gpu_steps.gpu_tiny import TARGETS, row, write_lines
 
-pytest_plugins = ["gpu_fixtures"]
 Make = Callable[..., dict[str, Any]]
 UPPER = {"r": 4, "alpha": 8, "dropout": 0.0, "target_modules": TARGETS, "upper_layers": 2}
 
@@ -197,6 +196,29 @@ def test_all_linear_means_every_linear_layer_but_the_head(
         tmp_path / name / "adapter" / "adapter_model.safetensors" for name in ("named", "all")
     ]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_layers_left_out_change_nothing_but_the_time(
+    train_settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    short = train_settings(lora=UPPER, dtype="float32", output=str(tmp_path / "short"))
+    run(short)
+    monkeypatch.setattr("gpu_steps.lower_layers._LARGEST_STATES", 0)
+    full = train_settings(lora=UPPER, dtype="float32", output=str(tmp_path / "full"))
+    run(full)
+    for one, other in zip(log_of(short), log_of(full), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-3)
+        assert one["tokens"] == other["tokens"]
+    weights, others = (
+        load_file(tmp_path / name / "adapter" / "adapter_model.safetensors")
+        for name in ("short", "full")
+    )
+    assert weights.keys() == others.keys()
+    for name, tensor in weights.items():
+        torch.testing.assert_close(tensor, others[name], rtol=0.05, atol=5e-3)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,4 @@
-"""Fixtures of the GPU steps' tests: a tiny model made on the spot, and the real small one.
-
-Test modules name it in `pytest_plugins`.
-"""
+"""Fixtures: a tiny model made on the spot, and the real small one where it must be real."""
 
 import importlib.metadata
 from collections.abc import Callable
@@ -9,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpu_tiny import END, LABELS, TARGETS, TEXTS, row, write_lines
+
+from tests.gpu_steps.gpu_tiny import END, LABELS, TARGETS, TEXTS, row, write_lines
 
 
 @pytest.fixture(scope="session")
