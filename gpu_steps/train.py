@@ -46,7 +46,12 @@ class Lora:
 
 @dataclass(frozen=True)
 class Train:
-    """The step's configuration; see the package's README for each key."""
+    """The step's configuration.
+
+    `base_name` goes into the adapter's configuration, `base_digest` into the checkpoints' name.
+    `work` keeps checkpoints, one every `checkpoint_every` steps, until the step is done.
+    `neftune_alpha` adds noise to the embeddings, `threads` limits the CPU threads; null: neither.
+    """
 
     base_model: Path
     base_name: str
@@ -65,7 +70,6 @@ class Train:
     scheduler: str
     dtype: str
     checkpoint_every: int
-    label_smoothing: float = 0.0
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     neftune_alpha: float | None = None

@@ -216,3 +216,44 @@ def test_bad_requests_are_refused_before_the_engine_starts(
     with pytest.raises(ConfigError, match=message):
         run(config)
     assert not (tmp_path / "result.json.engine.log").exists()
+
+
+def test_under_pipes_progress_and_lines_are_messages(settings: Make, tmp_path: Path) -> None:
+    from dagster_pipes import encode_param
+
+    context = {
+        "asset_keys": ["scores"],
+        "code_version_by_asset_key": {"scores": None},
+        "provenance_by_asset_key": {"scores": None},
+        "partition_key": None,
+        "partition_key_range": None,
+        "partition_time_window": None,
+        "run_id": "r1",
+        "job_name": "j",
+        "retry_number": 0,
+        "extras": {},
+    }
+    messages = tmp_path / "messages"
+    messages.touch()
+    (tmp_path / "context").write_text(json.dumps(context))
+    (tmp_path / "step.json").write_text(json.dumps(settings()))
+    done = subprocess.run(
+        [sys.executable, "-m", "gpu_steps.predict", "--config", str(tmp_path / "step.json")],
+        env=os.environ
+        | {
+            "DAGSTER_PIPES_CONTEXT": encode_param({"path": str(tmp_path / "context")}),
+            "DAGSTER_PIPES_MESSAGES": encode_param({"path": str(messages)}),
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    found = [json.loads(line) for line in messages.read_text().splitlines()]
+    custom = [one["params"]["payload"] for one in found if one["method"] == "report_custom_message"]
+    assert custom[-1]["kind"] == "progress"
+    assert (custom[-1]["step"], custom[-1]["steps"]) == (12, 12)
+    lines = [one["params"]["message"] for one in found if one["method"] == "log"]
+    assert any(line.startswith("12 of 12 answered") for line in lines)
+    assert found[-1]["method"] == "closed"
