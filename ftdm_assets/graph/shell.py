@@ -84,7 +84,7 @@ def check_definition(graph: GraphPlan, plan: CheckPlan) -> dg.AssetChecksDefinit
         blocking=plan.severity == "block",
     )
     def _check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        return _judge(graph, plan, context.run.run_id)
+        return judge(graph, plan, context.run.run_id)
 
     return _check
 
@@ -220,7 +220,8 @@ def _shown(value: Any) -> dg.MetadataValue[Any] | None:
     return dg.MetadataValue.json(value) if value else None
 
 
-def _judge(graph: GraphPlan, plan: CheckPlan, run_id: str) -> dg.AssetCheckResult:
+def judge(graph: GraphPlan, plan: CheckPlan, run_id: str) -> dg.AssetCheckResult:
+    """Judge the current artifact, write the verdict, and return what Dagster shows."""
     reading = reading_of(graph)
     manifest = reading.manifest(plan.asset)
     outcome = plan.judge(reading)

@@ -1,0 +1,91 @@
+"""Wrong YAML: the key's path, what was expected, an example."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ftdm_assets.model_folder import find_models, load_folder
+from ftdm_assets.settings import SettingsError, load_settings
+
+GOOD: dict[str, Any] = {
+    "name": "demo",
+    "task": {"instruction": "Sort.", "taxonomy": ["a", "b"]},
+    "labels": {"path": "labels.jsonl"},
+    "golden": {"path": "golden.jsonl"},
+}
+
+
+def written(
+    folder: Path, attributes: dict[str, Any], kind: str = "ftdm_assets.DomainModel"
+) -> Path:
+    path = folder / "demo" / "defs.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(yaml.safe_dump({"type": kind, "attributes": attributes}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"gates": {"target_accuracy": "high"}}, "gates.target_accuracy: expected a valid number"),
+        ({"gates": {"target_accuracy": 85}}, "example: `target_accuracy: 0.85`"),
+        ({"labels": {"path": "x", "colums": {}}}, "attributes.labels.colums: there is no such key"),
+        ({"serving": {"replicas": 1}}, "serving.replicas: expected greater than or equal to 2"),
+        ({"name": "Bad Name"}, "example: `name: support_tickets`"),
+        ({"golden": {}}, "golden.path: this key is needed; example: `path: golden.jsonl`"),
+        ({"task": {"kind": "guess", "instruction": "x", "taxonomy": ["a"]}}, "found 'guess'"),
+        ({"base_model": {"source": "s3"}}, "attributes.base_model.source"),
+    ],
+)  # fmt: skip
+def test_a_mistake_names_its_key_and_an_example(
+    tmp_path: Path, change: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(SettingsError) as error:
+        load_settings(written(tmp_path, {**GOOD, **change}))
+    assert told in str(error.value)
+    assert "defs.yaml" in str(error.value)
+
+
+def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
+    change = {"gates": {"target_accuracy": 2}, "canary": {"drop_points": -1}}
+    with pytest.raises(SettingsError) as error:
+        load_settings(written(tmp_path, {**GOOD, **change}))
+    assert len(str(error.value).splitlines()) == 2
+
+
+def test_broken_yaml_names_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "defs.yaml"
+    path.write_text("type: x\nattributes: [\n")
+    with pytest.raises(SettingsError, match=r"defs.yaml line \d"):
+        load_settings(path)
+
+
+def test_another_component_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"expected `type: ftdm_assets\.DomainModel`"):
+        load_settings(written(tmp_path, GOOD, kind="dagster.Something"))
+
+
+def test_the_name_is_the_folder_s(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="expected the folder's name 'demo'"):
+        load_folder(written(tmp_path, {**GOOD, "name": "other"}))
+
+
+def test_secrets_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKING", "http://127.0.0.1:5000")
+    change = {"registry": {"tracking_uri": "{{ env.TRACKING }}"}}
+    settings = load_settings(written(tmp_path, {**GOOD, **change}))
+    assert settings.registry.tracking_uri == "http://127.0.0.1:5000"
+
+
+def test_every_shipped_model_loads() -> None:
+    models = {name: load_folder(path) for name, path in find_models().items()}
+    assert len(models["support_tickets"].labels()) == 40
+
+
+def test_a_taxonomy_that_is_no_mapping_says_what_it_should_be(tmp_path: Path) -> None:
+    path = written(tmp_path, {**GOOD, "task": {"instruction": "x", "taxonomy": "t.yaml"}})
+    (path.parent / "t.yaml").write_text("just text\n")
+    with pytest.raises(SettingsError, match="expected `label: description`"):
+        load_folder(path).labels()
