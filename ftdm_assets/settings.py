@@ -144,7 +144,6 @@ class TrainingSettings(_Section):
     batch_size: int = Field(16, ge=1, examples=[16])
     warmup_ratio: Share = Field(0.05, examples=[0.05])
     scheduler: str = Field("cosine", examples=["cosine"])
-    label_smoothing: Share = Field(0.0, examples=[0.1])
     weight_decay: float = Field(0.0, ge=0, examples=[0.01])
     neftune_alpha: float | None = Field(None, gt=0, examples=[5])
     checkpoint_every: int = Field(20, ge=1, examples=[20])

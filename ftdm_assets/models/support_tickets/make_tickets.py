@@ -21,12 +21,13 @@ from ftdm_assets.models.support_tickets.ticket_parts import (
     load_parts,
     stream,
 )
-from ftdm_assets.models.support_tickets.ticket_text import render
+from ftdm_assets.models.support_tickets.ticket_text import fill, render
 
 FIRST_DAY = datetime(2026, 8, 3, 7, tzinfo=UTC)
 DAYS = 88
 DAY_SECONDS = 10 * 3600
 NEAR_BASE_CHARACTERS = 150
+MORE_SHARE, PASSING_SHARE = 0.5, 1 / 12
 
 
 def core_drafts(parts: Parts) -> list[Draft]:
@@ -39,8 +40,29 @@ def core_drafts(parts: Parts) -> list[Draft]:
             annotator = rng.choices(ANNOTATORS, weights=(4, 3, 2, 2))[0]
             # Kept off the end of the period, so that copies have room after it.
             place = rng.random() * 0.97
-            drafts.append(Draft(key, render(key, core, parts), category, annotator, place))
+            text = render(key, core, parts, more_to_say(key, category, number, parts))
+            drafts.append(Draft(key, text, category, annotator, place))
     return drafts
+
+
+def more_to_say(key: str, category: str, number: int, parts: Parts) -> str:
+    """Return what the customer adds: nothing, more of the same matter, or another one in passing.
+
+    Real tickets are of very different length; half of these say their matter in two ways, and one
+    in twelve brings up a second matter at the end, which is not what it is about.
+    """
+    rng = stream("more", key)
+    drawn = rng.random()
+    if drawn < MORE_SHARE:
+        cores = parts.cores[category]
+        # Less than half way round, so that no two tickets say the same two things.
+        other = cores[(number + rng.randrange(1, (len(cores) + 1) // 2)) % len(cores)]
+    elif drawn < MORE_SHARE + PASSING_SHARE:
+        category = rng.choice([name for name in parts.cores if name != category])
+        other = f"{rng.choice(parts.shared['passing'])} {rng.choice(parts.cores[category])}"
+    else:
+        return ""
+    return fill(other, parts.slots, rng)
 
 
 def _take(pool: list[Draft], count: int, shortest: int = 0) -> list[Draft]:
