@@ -124,7 +124,7 @@ def main() -> None:
     from ftdm_assets.commands.errors import exit_code
 
     try:
-        app(standalone_mode=False)
+        sys.exit(app(standalone_mode=False) or 0)
     except typer.Exit as done:
         sys.exit(done.exit_code)
     except (KeyboardInterrupt, typer.Abort):

@@ -22,10 +22,10 @@ _UNREACHABLE = (
 
 def exit_code(error: Exception) -> tuple[int | None, str]:
     """Return exit code and message of an expected error; None for one that is not."""
-    import click
-
-    if isinstance(error, click.ClickException):
-        return output.USAGE, error.format_message()
+    usage = getattr(error, "format_message", None)
+    if usage is not None:
+        # Typer's own: its click is a private copy, whose classes have no public name.
+        return output.USAGE, str(usage())
     for names, code in (
         (_USAGE, output.USAGE),
         (_NO, output.NO),

@@ -37,14 +37,21 @@ def _record(move: Move) -> None:
     import dagster as dg
 
     from ftdm_assets.graph.build import build_plan
+    from ftdm_assets.graph.release import record_aliases
     from ftdm_assets.graph.rollback import record_move
     from ftdm_assets.graph.shell import reading_of
     from ftdm_assets.model_folder import load_model
+    from ftdm_assets.registries.mlflow_registry import RegistryError
 
     graph = build_plan(load_model(move.model))
-    event = record_move(graph, reading_of(graph), move)
+    reading = reading_of(graph)
+    event = record_move(graph, reading, move)
     with dg.DagsterInstance.get() as instance:
         instance.report_runless_asset_event(event)
+    try:
+        record_aliases(reading)
+    except RegistryError as error:
+        output.fail(str(error))
 
 
 def _person() -> str:

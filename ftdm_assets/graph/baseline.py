@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline, make_union
 from golden.examples import Example
 from golden.metrics import ClassificationScores, score_classification
 
-_SHOTS = 8
+_SHOTS = 4
 _SHOT_CHARACTERS = 200
 
 

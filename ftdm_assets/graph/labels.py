@@ -8,7 +8,7 @@ import pandas as pd
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading, Tools
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.records.agreement import agreement
-from ftdm_assets.records.contract import contract_problems, unknown_labels
+from ftdm_assets.records.contract import Problem, contract_problems, unknown_labels
 from ftdm_assets.records.duplicates import near_pairs
 from ftdm_assets.records.frames import plain_rows
 from ftdm_assets.sources.files import RecordDefaults, find_columns, read_records
@@ -180,14 +180,18 @@ def _build_raw(reading: Reading, tools: Tools) -> Built:
             "annotators": {str(k): int(v) for k, v in frame["annotator"].value_counts().items()},
             "file": model.settings.labels.path,
             "problems": len(problems),
-            "first_problems": [str(problem) for problem in problems[:_SHOWN]],
+            "first_problems": [_told(problem) for problem in problems[:_SHOWN]],
             "unknown_labels": len(unknown),
-            "first_unknown_labels": [str(problem) for problem in unknown[:_SHOWN]],
+            "first_unknown_labels": [_told(problem) for problem in unknown[:_SHOWN]],
             "alpha": agreed.alpha,
             "items_with_several_annotators": agreed.items,
             "newest": str(frame["annotated_at"].max()) if len(frame) else "",
         },
     )
+
+
+def _told(problem: Problem) -> str:
+    return f"row {problem.row}, {problem.column}: {problem.reason}"
 
 
 def _build_golden(reading: Reading, tools: Tools) -> Built:
@@ -210,7 +214,7 @@ def _schema(reading: Reading) -> Outcome:
     measured = {"problems": facts["problems"], "first": facts["first_problems"]}
     if facts["problems"]:
         first = facts["first_problems"][0]
-        return Outcome(False, f"{_place(reading)}: {first} ({facts['problems']} in all)", measured)
+        return Outcome(False, f"{_place(reading)}, {first} ({facts['problems']} in all)", measured)
     return Outcome(True, f"all {facts['rows']} rows keep the contract", measured)
 
 
@@ -233,8 +237,7 @@ def _taxonomy(reading: Reading) -> Outcome:
         first = facts["first_unknown_labels"][0]
         return Outcome(
             False,
-            f"{_place(reading)}: {first} ({facts['unknown_labels']} in all); "
-            "correct the label or add it to the taxonomy",
+            f"{_place(reading)}, {first} ({facts['unknown_labels']} in all)",
             measured,
         )
     return Outcome(True, "every label is in the taxonomy", measured)

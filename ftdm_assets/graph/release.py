@@ -178,7 +178,10 @@ def _build_deployed(reading: Reading, tools: Tools) -> Built:
             model.name, version["version"], by=f"dagster run {tools.run_id}", reason="deployment"
         )
     deployment.retire_others(reading.home, model.name)
-    record_aliases(reading)
+    try:
+        record_aliases(reading)
+    except mlflow_registry.RegistryError as error:
+        tools.say(f"warning: {error}")
     tools.say(f"{version['version']} is in production; {move.from_version or 'nothing'} before it")
     task = reading.document("eval_scores")["task"]
     document = deployment_document(version, move, smoke, task)
@@ -212,7 +215,11 @@ def deployment_document(
 
 
 def record_aliases(reading: Reading) -> None:
-    """Tell the registry which versions are champion and previous."""
+    """Tell the registry which versions are champion and previous.
+
+    Raises:
+        RegistryError: if the registry does not take it; the pointer is the truth, this is a copy.
+    """
     with PointerStore(reading.home) as store:
         pointer = store.pointer(reading.model.name)
     if pointer is None:

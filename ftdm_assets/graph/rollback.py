@@ -12,6 +12,7 @@ from ftdm_assets.graph.shell import asset_key, reading_of, result_metadata
 from ftdm_assets.provenance.environment import environment, now
 from ftdm_assets.provenance.statements import InputRef, Manifest
 from ftdm_assets.provenance.store import StoreError
+from ftdm_assets.registries.mlflow_registry import RegistryError
 from serving import pointer
 from serving.health import require_warm
 from serving.versions import Move, PointerError
@@ -46,8 +47,11 @@ def rollback_job(graph: GraphPlan) -> dg.JobDefinition:
         except PointerError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
         context.log.info(f"production is {move.to_version} again, it was {move.from_version}")
-        event = record_move(graph, reading, move)
-        context.log_event(event)
+        context.log_event(record_move(graph, reading, move))
+        try:
+            record_aliases(reading)
+        except RegistryError as error:
+            context.log.warning(str(error))
 
     @dg.job(
         name=f"{name}_rollback",
@@ -95,7 +99,6 @@ def record_move(graph: GraphPlan, reading: Reading, move: Move) -> dg.AssetMater
     )
     digest = reading.store.add_manifest(manifest)
     reading.store.set_head(graph.model.name, DEPLOYED, digest)
-    record_aliases(reading)
     return _event(graph, reading, manifest, digest)
 
 

@@ -7,6 +7,7 @@ Invariants:
 """
 
 import hashlib
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +16,8 @@ from typing import Literal
 import pandas as pd
 
 LOWEST_SHARE, HIGHEST_SHARE = Fraction(1, 20), Fraction(1, 10)
+# A large dataset may see a general instruction several times an epoch, as it does over epochs.
+MOST_ROUNDS = 8
 
 
 @dataclass(frozen=True)
@@ -71,12 +74,13 @@ def training_rows(
         raise ValueError(f"a general share of {share} is outside 0-0.5; 0.05 to 0.1 is usual")
     wanted = general_rows(len(records), share)
     different = {item.record_id: item for item in instructions}
-    if wanted > len(different):
+    if wanted > MOST_ROUNDS * len(different):
         raise ValueError(
             f"a general share of {share} of {len(records)} records needs {wanted} instructions, "
             f"there are {len(different)}; add some or lower the share"
         )
-    chosen = sorted(different, key=lambda name: _lot(seed, "choose", name))[:wanted]
+    drawn = sorted(different, key=lambda name: _lot(seed, "choose", name))
+    chosen = list(itertools.islice(itertools.cycle(drawn), wanted))
     ask = render_general or render
     general = [
         ChatRow(name, "general", *ask(different[name].instruction, different[name].response))

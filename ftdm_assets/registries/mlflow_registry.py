@@ -152,10 +152,21 @@ def _find(client: Any, model: str, digest: str) -> Registered | None:
 
 
 def set_aliases(uri: str, model: str, current: int, previous: int | None) -> None:
-    """Say in the registry what production serves: aliases ``champion`` and ``previous``."""
+    """Say in the registry what production serves: aliases ``champion`` and ``previous``.
+
+    Raises:
+        RegistryError: if MLflow cannot be reached or refuses.
+    """
+    from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
-    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-    client.set_registered_model_alias(model, "champion", str(current))
-    if previous is not None:
-        client.set_registered_model_alias(model, "previous", str(previous))
+    try:
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client.set_registered_model_alias(model, "champion", str(current))
+        if previous is not None:
+            client.set_registered_model_alias(model, "previous", str(previous))
+    except MlflowException as error:
+        raise RegistryError(
+            f"MLflow at {uri.split('@')[-1]} did not take the aliases of {model}: {error.message}; "
+            "production is not affected"
+        ) from error

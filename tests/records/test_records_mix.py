@@ -1,5 +1,7 @@
 """The mix: share, order, and that the order of the input never matters."""
 
+from collections import Counter
+
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -70,8 +72,15 @@ def test_general_rows_are_spread_among_the_others() -> None:
 
 
 def test_repeated_instructions_count_once() -> None:
-    with pytest.raises(ValueError, match="needs 8 instructions, there are 1"):
-        training_rows(records(100), [INSTRUCTIONS[0]] * 50, render, 0.07, 0)
+    with pytest.raises(ValueError, match="needs 15 instructions, there are 1"):
+        training_rows(records(200), [INSTRUCTIONS[0]] * 50, render, 0.07, 0)
+
+
+def test_a_large_dataset_sees_each_instruction_about_equally_often() -> None:
+    rows = training_rows(records(400), INSTRUCTIONS[:10], render, 0.07, 0)
+    general = Counter(row.record_id for row in rows if row.origin == "general")
+    assert sum(general.values()) == 30
+    assert set(general.values()) == {3}
 
 
 @pytest.mark.parametrize("share", [-0.1, 0.6])

@@ -1,0 +1,284 @@
+"""The whole graph with real parts: training, vLLM replicas, MLflow, rollback under load, kills.
+
+One small domain model (six of the shipped categories, one epoch) goes through everything; its
+gates are low, because what is tested here is the machinery and not the model.
+"""
+
+import json
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.commands.helpers import SHIPPED, Place
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
+
+MODEL = "small"
+GATES = """  gates:
+    target_accuracy: 0.3
+    baseline_margin_points: 0
+    class_floor_recall: 0
+    output_valid: 0.3
+    suspected_label_errors: 0.5
+    worse_than_production_points: 100
+    general_drop_points: 100
+    smoke_correct: 0
+  training:
+    epochs: 1
+    learning_rate: 0.002
+    checkpoint_every: 5
+    lora: {upper_layers: 10}
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Running:
+    """The small model in production, and how long things took."""
+
+    def __init__(self, place: Place, gateway: str) -> None:
+        self.place, self.gateway = place, gateway
+
+    def ask(self, model: str = MODEL) -> httpx.Response:
+        body = {
+            "model": model,
+            "messages": [{"role": "user", "content": "I want to send my lamp back, how?"}],
+        }
+        return httpx.post(
+            f"{self.gateway}/v1/chat/completions", json=body, timeout=60, trust_env=False
+        )
+
+
+def wait_for(found: Callable[[], Any], seconds: float, what: str) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        result = found()
+        if result:
+            return result
+        time.sleep(0.2)
+    raise AssertionError(f"{what} did not happen within {seconds} s")
+
+
+def processes(marker: str, home: Path) -> list[int]:
+    """Return the ids of processes with the marker in their command line, of this home."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+            if marker in command and str(home) in command:
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("e2e")
+    ports = [free_port() for _ in range(3)]
+    place = Place(
+        folder,
+        FTDM_GATEWAY_PORT=str(ports[0]), FTDM_CACHE_PORT=str(ports[1]), FTDM_UI_PORT=str(ports[2]),
+    )  # fmt: skip
+    made = place.ftdm(
+        "new", MODEL, "--labels", str(SHIPPED / "tickets.jsonl"),
+        "--golden", str(SHIPPED / "golden.jsonl"), "--classes", "6",
+    )  # fmt: skip
+    assert made.code == 0, made.err
+    defs = place.models / MODEL / "defs.yaml"
+    text = re.sub(r"  gates:\n(    .*\n)+", GATES, defs.read_text())
+    text = re.sub(r"minimum: \d+", "minimum: 20", text).replace(
+        "labels:\n", "labels:\n    minimum: 100\n", 1
+    )
+    defs.write_text(text)
+    try:
+        yield Running(place, f"http://127.0.0.1:{ports[0]}")
+    finally:
+        place.ftdm("down", timeout=120)
+
+
+def test_1_a_run_killed_while_it_trains_leaves_nothing_half_made(running: Running) -> None:
+    place = running.place
+    process = place.start("run", MODEL)
+    trainers = wait_for(
+        lambda: place.home.exists() and processes("gpu_steps.train", place.home), 600, "training"
+    )
+    wait_for(lambda: list(place.home.rglob("checkpoint-5/whole")), 300, "a checkpoint")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    wait_for(lambda: not processes("gpu_steps.train", place.home), 30, "the end of the step")
+    assert trainers
+    assert not (place.home / "store" / "artifacts" / "adapter").exists()
+
+
+def test_2_the_next_run_goes_on_and_deploys(running: Running) -> None:
+    done = running.place.ftdm("run", MODEL, "--json", timeout=1400)
+    assert done.code == 0, done.err + done.out
+    document = done.document
+    rows = {row["asset"]: row for row in document["assets"]}
+    assert all(row["passed"] == row["checks"] for row in rows.values() if not row["warned"])
+    assert document["production"] == f"{MODEL}-v0001"
+    # What was finished before the kill was not made again.
+    assert rows["cleaned_dataset"]["seconds"] is None
+    assert rows["baseline_scores"]["seconds"] is None
+    log = next((running.place.home / "work" / "steps").glob("train-*.log"))
+    assert log.exists()
+
+
+def test_3_the_endpoint_answers_with_the_version(running: Running) -> None:
+    answer = running.ask()
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-ftdm-version"] == f"{MODEL}-v0001"
+    assert answer.json()["choices"][0]["finish_reason"] == "stop"
+    names = [
+        one["id"]
+        for one in httpx.get(f"{running.gateway}/v1/models", trust_env=False).json()["data"]
+    ]
+    assert MODEL in names
+
+
+def test_4_a_second_run_finds_everything_current_within_30_s(running: Running) -> None:
+    started = time.monotonic()
+    done = running.place.ftdm("run", MODEL)
+    assert done.code == 0, done.err
+    assert "everything is current" in done.out
+    assert time.monotonic() - started < 30
+
+
+def test_5_the_trace_needs_no_dagster(running: Running, tmp_path: Path) -> None:
+    place = running.place
+    place.environment["DAGSTER_HOME"] = str(tmp_path / "empty")
+    try:
+        document = place.ftdm("trace", f"{MODEL}-v0001", "--json").document
+    finally:
+        del place.environment["DAGSTER_HOME"]
+    nodes = {node["asset"]: node for node in document["ancestors"]}
+    assert {"raw_labels", "golden_set", "adapter", "merged_model", "eval_scores"} <= set(nodes)
+    assert nodes["raw_labels"]["rows"] > 100
+    assert all(node["checks"] and node["run"]["dagster_run_id"] for node in nodes.values()
+               if node["asset"] not in {"registered_version"})  # fmt: skip
+    assert document["deployments"][0]["kind"] == "promote"
+
+
+def test_6_a_failed_check_stops_a_later_deployment_alone(running: Running) -> None:
+    defs = running.place.models / MODEL / "defs.yaml"
+    good = defs.read_text()
+    defs.write_text(good.replace("target_accuracy: 0.3", "target_accuracy: 1.0"))
+    try:
+        judged = running.place.ftdm("run", MODEL, "--json")
+        assert judged.code == 1
+        seconds = {row["asset"]: row["seconds"] for row in judged.document["assets"]}
+        assert set(seconds.values()) == {None}, "a changed threshold must make nothing again"
+        alone = running.place.ftdm("run", MODEL, "--select", "deployed_version")
+        assert alone.code == 1
+        assert "deployed_version is refused: eval_scores.target_reached failed" in alone.err
+    finally:
+        defs.write_text(good)
+    assert running.place.ftdm("run", MODEL).code == 0
+    assert running.ask().status_code == 200
+
+
+def test_7_a_second_version_takes_over_and_a_rollback_loses_no_request(running: Running) -> None:
+    defs = running.place.models / MODEL / "defs.yaml"
+    text = defs.read_text().replace(
+        "taxonomy: taxonomy.yaml", "taxonomy: taxonomy.yaml\n    max_new_tokens: 11"
+    )
+    defs.write_text(text)
+    answers: list[tuple[float, int, str]] = []
+    stop = threading.Event()
+
+    def load() -> None:
+        while not stop.is_set():
+            answer = running.ask()
+            answers.append(
+                (time.monotonic(), answer.status_code, answer.headers.get("x-ftdm-version", ""))
+            )
+
+    threads = [threading.Thread(target=load) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        done = running.place.ftdm("run", MODEL, "--json", timeout=1200)
+        assert done.code == 0, done.err + done.out
+        rows = {row["asset"]: row["seconds"] for row in done.document["assets"]}
+        assert rows["adapter"] is None, "only the merge reads this setting"
+        assert done.document["production"] == f"{MODEL}-v0002"
+        time.sleep(2)
+        moved = time.monotonic()
+        rolled = running.place.ftdm("rollback", "--json")
+        assert rolled.code == 0, rolled.err
+        time.sleep(2)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert {status for _, status, _ in answers} == {200}
+    first_back = next(at for at, _, version in answers if at > moved and version.endswith("v0001"))
+    assert first_back - moved < 10
+    assert answers[-1][2] == f"{MODEL}-v0001"
+    assert {version for _, _, version in answers} == {f"{MODEL}-v0001", f"{MODEL}-v0002"}
+
+
+def test_8_the_lineage_shows_the_rollback_and_the_next_run_does_not_undo_it(
+    running: Running,
+) -> None:
+    document = running.place.ftdm("trace", f"{MODEL}-v0001", "--json").document
+    assert [one["kind"] for one in document["deployments"]] == ["promote", "rollback"]
+    done = running.place.ftdm("run", MODEL, "--json", timeout=600)
+    assert done.document["production"] == f"{MODEL}-v0001"
+    assert running.ask().headers["x-ftdm-version"] == f"{MODEL}-v0001"
+
+
+def test_9_a_killed_replica_costs_no_request_and_comes_back(running: Running) -> None:
+    status = running.place.ftdm("status", "--json").document
+    victim = next(
+        one for one in status["programs"] if one["name"].startswith(f"{MODEL}-v0001-replica-0")
+        or one["name"].startswith(f"{MODEL}-v0001-replica-1")
+    )  # fmt: skip
+    os.kill(victim["pid"], signal.SIGKILL)
+    codes = [running.ask().status_code for _ in range(20)]
+    assert set(codes) == {200}
+
+    def whole() -> bool:
+        models = running.place.ftdm("status", "--json").document["models"]
+        return any(one["model"] == MODEL and one["current_healthy"] == 2 for one in models)
+
+    wait_for(whole, 300, "the replica's return")
+
+
+def test_a_up_starts_the_ui_and_down_stops_everything(running: Running) -> None:
+    done = running.place.ftdm("up", "--json", timeout=400)
+    assert done.code == 0, done.err + done.out
+    document = json.loads(done.out)
+    query = {"query": "{ assetNodes { assetKey { path } groupName } }"}
+    answer = httpx.post(f"{document['ui_url']}/graphql", json=query, timeout=120, trust_env=False)
+    groups = {
+        node["assetKey"]["path"][-1]: node["groupName"]
+        for node in answer.json()["data"]["assetNodes"] if node["assetKey"]["path"][0] == MODEL
+    }  # fmt: skip
+    assert groups["adapter"] == "training"
+    assert groups["deployed_version"] == "release"
+    assert running.place.ftdm("down", timeout=200).code == 0
+    assert not processes("serving.gateway", running.place.home)
+    assert not processes("dagster_webserver", running.place.home)
+    with pytest.raises(httpx.ConnectError):
+        running.ask()
+
+
+def test_b_after_down_up_serves_the_same_version_again(running: Running) -> None:
+    assert running.place.ftdm("up", "--json", timeout=600).code == 0
+    assert running.ask().headers["x-ftdm-version"] == f"{MODEL}-v0001"
