@@ -28,7 +28,7 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             group=GROUP,
             description="Scores of the merged model on the golden set and on general questions.",
             build=_build_scores,
-            version="1",
+            version="2",
             config={
                 "questions": questions_digest(model),
                 "labels": model.labels(),

@@ -42,7 +42,7 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             group=GROUP,
             description="What the prompted base model and a linear probe score on the golden set.",
             build=_build_baseline,
-            version="1",
+            version="2",
             config={
                 "task": settings.task.model_dump(exclude={"taxonomy"}),
                 "taxonomy": model.taxonomy(),

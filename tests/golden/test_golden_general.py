@@ -1,4 +1,4 @@
-"""General questions: reading, requests that allow letters only, scoring."""
+"""General questions: reading, requests that allow the choices only, scoring."""
 
 import json
 from pathlib import Path
@@ -56,15 +56,11 @@ def test_a_repeated_question_is_refused(tmp_path: Path) -> None:
         read_questions(path)
 
 
-def test_requests_allow_nothing_but_a_letter() -> None:
+def test_requests_allow_nothing_but_a_choice() -> None:
     [chat] = request_rows([OCEAN], "m")
     assert (chat["id"], chat["path"]) == ("q2", "/v1/chat/completions")
-    assert chat["body"]["structured_outputs"] == {"choice": ["A", "B", "C"]}
-    assert chat["body"]["messages"][0]["content"].splitlines()[1:4] == [
-        "A. Pacific",
-        "B. Arctic",
-        "C. Indian",
-    ]
+    assert chat["body"]["structured_outputs"] == {"choice": ["Pacific", "Arctic", "Indian"]}
+    assert chat["body"]["messages"][0]["content"].startswith("Largest ocean?")
     [plain] = request_rows([OCEAN], "m", render=lambda prompt: f"<user>{prompt}</user>")
     assert plain["path"] == "/v1/completions"
     assert plain["body"]["prompt"].startswith("<user>Largest ocean?")
@@ -80,7 +76,7 @@ def test_answers_are_taken_from_both_kinds_of_response() -> None:
 
 
 def test_scores_are_counted_by_subject() -> None:
-    scores = score_general([PARIS, OCEAN, SUM], {"q1": " b. ", "q2": "C", "q3": None})
+    scores = score_general([PARIS, OCEAN, SUM], {"q1": f" {PARIS.choices[PARIS.answer]} ", "q2": "Indian", "q3": None})
     assert (scores.correct, scores.total, scores.invalid) == (1, 3, 1)
     assert scores.per_subject == {"arithmetic": (0, 1), "geography": (1, 2)}
     assert scores.per_example == {"q1": True, "q2": False, "q3": False}
@@ -98,7 +94,7 @@ def test_a_question_that_was_not_asked_is_an_error() -> None:
 def test_mmlu_is_read_whole() -> None:
     questions = read_questions(DATA)
     assert len(questions) == 1531
-    perfect = {q.question_id: "ABCD"[q.answer] for q in questions}
+    perfect = {q.question_id: q.choices[q.answer] for q in questions}
     scores = score_general(questions, dict(perfect))
     assert scores.accuracy == 1
     assert len(scores.per_subject) == 57
