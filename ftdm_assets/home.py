@@ -10,6 +10,8 @@ _DAGSTER_YAML = """\
 # Written by ftdm. One GPU step at a time: every GPU step is in the pool "gpu".
 telemetry:
   enabled: false
+nux:
+  enabled: false
 concurrency:
   pools:
     default_limit: 1

@@ -1,5 +1,6 @@
 """The table that ends a run: assets, digests, checks, seconds; then scores and addresses."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from ftdm_assets.commands import output
@@ -11,27 +12,38 @@ from ftdm_assets.provenance.store import StoreError
 from serving import stack
 
 
-def report(
-    graph: GraphPlan, seconds: dict[str, float], problem: str, total: float, as_json: bool
-) -> int:
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to: seconds by asset, what it set out to make, what stopped it."""
+
+    seconds: dict[str, float]
+    wanted: frozenset[str]
+    problem: str
+    total: float
+
+
+def report(graph: GraphPlan, outcome: Outcome, as_json: bool) -> int:
     """Write the table; return 0 if every asset is there and every gating check has passed."""
     reading = reading_of(graph)
-    rows = [_row(graph, reading, plan.name, seconds) for plan in graph.assets]
+    rows = [_row(graph, reading, plan.name, outcome) for plan in graph.assets]
     failed = [check for row in rows for check in row["failed"]]
     whole = all(row["digest"] for row in rows)
     summary = _summary(reading)
     if as_json:
         output.print_json(
-            {"assets": rows, "problem": problem, "seconds": round(total, 1), **summary}
+            {
+                "assets": rows,
+                "problem": outcome.problem,
+                "seconds": round(outcome.total, 1),
+                **summary,
+            }
         )
     else:
-        _show(rows, summary, problem, total)
-    return output.DONE if not failed and not problem and whole else output.NO
+        _show(rows, summary, outcome)
+    return output.DONE if not failed and not outcome.problem and whole else output.NO
 
 
-def _row(
-    graph: GraphPlan, reading: Reading, name: str, seconds: dict[str, float]
-) -> dict[str, Any]:
+def _row(graph: GraphPlan, reading: Reading, name: str, outcome: Outcome) -> dict[str, Any]:
     try:
         digest = reading.digest(name)
     except StoreError:
@@ -56,7 +68,8 @@ def _row(
             for f in findings
             if not f.refuses and f.state != "passed"
         ],
-        "seconds": round(seconds[name], 1) if name in seconds else None,
+        "seconds": round(outcome.seconds[name], 1) if name in outcome.seconds else None,
+        "current": bool(digest) and name not in outcome.wanted,
     }
 
 
@@ -79,18 +92,23 @@ def _summary(reading: Reading) -> dict[str, Any]:
     return found
 
 
-def _show(rows: list[dict[str, Any]], summary: dict[str, Any], problem: str, total: float) -> None:
+def _time(row: dict[str, Any]) -> str:
+    if row["seconds"] is not None:
+        return f"{row['seconds']:.1f} s"
+    return "current" if row["current"] else "not made"
+
+
+def _show(rows: list[dict[str, Any]], summary: dict[str, Any], outcome: Outcome) -> None:
     output.say("")
     cells = [
         (
             row["asset"],
-            row["digest"][:12] or "not there",
+            row["digest"][:12],
             f"{row['passed']} of {row['checks']}" if row["digest"] else "",
-            f"{row['seconds']:.1f} s" if row["seconds"] is not None else "current"
-            if row["digest"] else "",
+            _time(row),
         )
         for row in rows
-    ]  # fmt: skip
+    ]
     output.table(("asset", "digest", "checks passed", "time"), cells)
     output.say("")
     for row in rows:
@@ -98,8 +116,8 @@ def _show(rows: list[dict[str, Any]], summary: dict[str, Any], problem: str, tot
             output.fail(text)
         for text in row["warned"]:
             output.say(f"warning: {text}")
-    if problem:
-        output.fail(problem)
+    if outcome.problem:
+        output.fail(outcome.problem)
     scores = summary.get("scores")
     if scores:
         output.say(
@@ -109,4 +127,4 @@ def _show(rows: list[dict[str, Any]], summary: dict[str, Any], problem: str, tot
         )
     if "production" in summary:
         output.say(f"production: {summary['production']} at {summary['endpoint']}")
-    output.say(f"{total:.0f} s in all")
+    output.say(f"{outcome.total:.0f} s in all")

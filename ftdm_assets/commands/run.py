@@ -38,7 +38,7 @@ def run(name: str, select: str | None, as_json: bool) -> int:
 def _run(graph: Any, chosen: set[str] | None, as_json: bool, started: float) -> int:
     import dagster as dg
 
-    from ftdm_assets.commands.report import report
+    from ftdm_assets.commands.report import Outcome, report
     from ftdm_assets.commands.watch import Watch
     from ftdm_assets.graph.dead_runs import close_dead_runs
     from ftdm_assets.graph.execute import execute, work_to_do
@@ -57,7 +57,7 @@ def _run(graph: Any, chosen: set[str] | None, as_json: bool, started: float) -> 
                 problem = execute(graph, instance, work, watch.run_id)
             seconds = watch.seconds
         total = time.monotonic() - started
-    return report(graph, seconds, problem, total, as_json)
+    return report(graph, Outcome(seconds, work.assets, problem, total), as_json)
 
 
 @contextmanager

@@ -66,7 +66,7 @@ def status(as_json: bool) -> int:
 def dagster_programs(folder: Path) -> tuple[Program, ...]:
     """Return Dagster's UI and daemon as supervised programs."""
     root = Path(__file__).resolve().parents[2]
-    workspace = ("-m", "ftdm_assets.definitions", "--location-name", "ftdm")
+    workspace = ("-m", "ftdm_assets.definitions")
     environment = {
         "DAGSTER_HOME": str(dagster_home()),
         "FTDM_HOME": str(folder),

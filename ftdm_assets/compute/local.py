@@ -5,15 +5,18 @@ writes to standard error is kept beside it, and its last words are the error tha
 (Dagster's own subprocess client keeps neither).
 """
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._utils import tail_file
 
 from ftdm_assets.provenance.digests import json_digest
 from ftdm_assets.provenance.files import write_json
@@ -38,11 +41,11 @@ def run_step(
     write_json(file, dict(config))
     command = [sys.executable, "-m", f"gpu_steps.{program}", "--config", str(file)]
     context.log.info(f"Runs out of process; by hand: {' '.join(command)}")
-    log = file.with_suffix(".log")
+    log, messages = file.with_suffix(".log"), file.with_suffix(".messages")
     session = dg.open_pipes_session(
         context=context.op_execution_context,
         context_injector=dg.PipesEnvContextInjector(),
-        message_reader=dg.PipesTempFileMessageReader(),
+        message_reader=WholeLineReader(str(messages)),
     )
     with accepted_notices(), session as pipes, log.open("wb") as stream:
         environment = {**os.environ, **pipes.get_bootstrap_env_vars()}
@@ -51,6 +54,22 @@ def run_step(
         raise StepFailedError(
             f"gpu_steps.{program} failed: {_last_words(log, code)} (all of it: {log})"
         )
+
+
+class WholeLineReader(dg.PipesFileMessageReader):
+    """Reads the step's messages line by line, whole lines only.
+
+    Dagster's reader takes whatever stands at the end of the file for a line. A message that was
+    half written when it looked ended its thread, and with it the live progress.
+    """
+
+    def _reader_thread(self, handler: Any, is_resource_complete: threading.Event) -> None:
+        held = ""
+        for piece in tail_file(self._path, is_resource_complete.is_set):
+            held += piece
+            if held.endswith("\n"):
+                handler.handle_message(json.loads(held))
+                held = ""
 
 
 def _wait(process: "subprocess.Popen[bytes]") -> int:
