@@ -78,12 +78,10 @@ def register(uri: str, artifacts: Path, wanted: Registration) -> Registered:
     Raises:
         RegistryError: if MLflow cannot be reached or refuses.
     """
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     from mlflow.exceptions import MlflowException
-    from mlflow.tracking import MlflowClient
 
     try:
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client = _client(uri)
         known = _find(client, wanted.model, wanted.digest)
         if known is not None:
             return known
@@ -93,6 +91,16 @@ def register(uri: str, artifacts: Path, wanted: Registration) -> Registered:
             f"MLflow at {uri.split('@')[-1]} refused: {error.message}; "
             "check attributes.registry and that the server runs"
         ) from error
+
+
+def _client(uri: str) -> Any:
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    import mlflow
+
+    # A new version looks its logged model up at the process's own address, not at the client's.
+    mlflow.set_tracking_uri(uri)
+    return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 def _experiment(client: Any, model: str, artifacts: Path, uri: str) -> str:
@@ -158,10 +166,9 @@ def set_aliases(uri: str, model: str, current: int, previous: int | None) -> Non
         RegistryError: if MLflow cannot be reached or refuses.
     """
     from mlflow.exceptions import MlflowException
-    from mlflow.tracking import MlflowClient
 
     try:
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client = _client(uri)
         client.set_registered_model_alias(model, "champion", str(current))
         if previous is not None:
             client.set_registered_model_alias(model, "previous", str(previous))
