@@ -76,7 +76,9 @@ def test_answers_are_taken_from_both_kinds_of_response() -> None:
 
 
 def test_scores_are_counted_by_subject() -> None:
-    scores = score_general([PARIS, OCEAN, SUM], {"q1": f" {PARIS.choices[PARIS.answer]} ", "q2": "Indian", "q3": None})
+    scores = score_general(
+        [PARIS, OCEAN, SUM], {"q1": f" {PARIS.choices[PARIS.answer]} ", "q2": "Indian", "q3": None}
+    )
     assert (scores.correct, scores.total, scores.invalid) == (1, 3, 1)
     assert scores.per_subject == {"arithmetic": (0, 1), "geography": (1, 2)}
     assert scores.per_example == {"q1": True, "q2": False, "q3": False}
