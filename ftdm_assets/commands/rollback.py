@@ -45,8 +45,8 @@ def _record(move: Move) -> None:
 
     graph = build_plan(load_model(move.model))
     reading = reading_of(graph)
-    event = record_move(graph, reading, move)
     with dg.DagsterInstance.get() as instance:
+        event = record_move(graph, reading, move, instance)
         instance.report_runless_asset_event(event)
     try:
         record_aliases(reading)

@@ -47,7 +47,7 @@ def rollback_job(graph: GraphPlan) -> dg.JobDefinition:
         except PointerError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
         context.log.info(f"production is {move.to_version} again, it was {move.from_version}")
-        context.log_event(record_move(graph, reading, move))
+        context.log_event(record_move(graph, reading, move, context.instance))
         try:
             record_aliases(reading)
         except RegistryError as error:
@@ -63,7 +63,9 @@ def rollback_job(graph: GraphPlan) -> dg.JobDefinition:
     return _job
 
 
-def record_move(graph: GraphPlan, reading: Reading, move: Move) -> dg.AssetMaterialization:
+def record_move(
+    graph: GraphPlan, reading: Reading, move: Move, instance: dg.DagsterInstance
+) -> dg.AssetMaterialization:
     """Write a move of the pointer into the store; return the event that Dagster shows.
 
     Raises:
@@ -99,26 +101,32 @@ def record_move(graph: GraphPlan, reading: Reading, move: Move) -> dg.AssetMater
     )
     digest = reading.store.add_manifest(manifest)
     reading.store.set_head(graph.model.name, DEPLOYED, digest)
-    return _event(graph, reading, manifest, digest)
-
-
-def _event(
-    graph: GraphPlan, reading: Reading, manifest: Manifest, digest: str
-) -> dg.AssetMaterialization:
-    # The newest registered version was seen and decided against: without this tag Dagster would
-    # call the deployment stale, and the next run would undo the rollback.
-    seen = reading.digest(REGISTERED)
-    key = asset_key(graph, REGISTERED).to_user_string()
+    description = f"{move.kind} to {move.to_version}"
     return dg.AssetMaterialization(
         asset_key(graph, DEPLOYED),
-        description=f"{manifest.facts['kind']} to {manifest.facts['version']}",
+        description=description,
         metadata=result_metadata(reading, manifest, digest, reused=False),
         tags={
             "dagster/data_version": manifest.digest,
+            "dagster/data_version_is_user_provided": "true",
             "dagster/code_version": manifest.code_version,
-            f"dagster/input_data_version/{key}": seen,
+            **_seen(graph, reading, instance),
         },
     )
+
+
+def _seen(graph: GraphPlan, reading: Reading, instance: dg.DagsterInstance) -> dict[str, str]:
+    """Return the tags that say: the newest registered version was seen, and decided against.
+
+    Without them Dagster calls the deployment stale, and the next run would undo the rollback.
+    """
+    key = asset_key(graph, REGISTERED)
+    name = key.to_user_string()
+    tags = {f"dagster/input_data_version/{name}": reading.digest(REGISTERED)}
+    latest = instance.get_latest_data_version_record(key)
+    if latest is not None:
+        tags[f"dagster/input_event_pointer/{name}"] = str(latest.storage_id)
+    return tags
 
 
 def _registered(reading: Reading, version: str) -> tuple[str, Manifest]:
