@@ -6,13 +6,14 @@ Invariants:
 * Every check leaves a verdict bound to the digest that it judged.
 """
 
-import base64
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
 
 from ftdm_assets import home as homes
+from ftdm_assets import pictures
 from ftdm_assets.compute.local import run_step
 from ftdm_assets.graph.evidence import RefusedError, require
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, GraphPlan, Outcome, Reading
@@ -168,9 +169,7 @@ def _manifest(
 
 def _renewed(made: Manifest, inputs: list[InputRef], run: Mapping[str, Any]) -> Manifest:
     reused = made.run.get("reused_from") or made.manifest_digest()
-    return Manifest(
-        **{**vars(made), "inputs": tuple(inputs), "run": {**run, "reused_from": reused}}
-    )
+    return replace(made, inputs=tuple(inputs), run={**run, "reused_from": reused})
 
 
 def _with_pictures(reading: Reading, manifest: Manifest, built: Built) -> Manifest:
@@ -178,7 +177,7 @@ def _with_pictures(reading: Reading, manifest: Manifest, built: Built) -> Manife
     for title, png in built.pictures.items():
         stored = reading.store.put_files("picture", {"picture.png": png})
         attachments[f"picture: {title}"] = {"kind": stored.kind, "digest": stored.digest}
-    return Manifest(**{**vars(manifest), "attachments": attachments})
+    return replace(manifest, attachments=attachments)
 
 
 def result_metadata(
@@ -196,8 +195,8 @@ def result_metadata(
     for name, item in manifest.attachments.items():
         if name.startswith("picture: "):
             png = (reading.store.find(**item).path / "picture.png").read_bytes()
-            text = f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})"
-            metadata[name.removeprefix("picture: ")] = dg.MetadataValue.md(text)
+            title = name.removeprefix("picture: ")
+            metadata[title] = dg.MetadataValue.md(pictures.markdown(png, title))
         else:
             metadata[name] = dg.MetadataValue.text(item["digest"])
     return metadata
