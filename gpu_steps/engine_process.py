@@ -24,6 +24,7 @@ from gpu_steps.reporting import Reporter
 _POLL_SECONDS = 0.25
 _STOP_SECONDS = 15.0
 _LOG_TAIL = 1500
+_LOG_LINES = 5
 _REPORT_SECONDS = 10.0
 
 
@@ -130,5 +131,6 @@ def _stop(process: "subprocess.Popen[bytes] | None") -> None:
 def _tail(log: Path) -> str:
     if not log.is_file():
         return "(none)"
-    text = log.read_bytes()[-_LOG_TAIL:].decode("utf-8", "replace").strip()
-    return text or "(empty)"
+    lines = log.read_bytes()[-_LOG_TAIL:].decode("utf-8", "replace").splitlines()
+    words = [" ".join(line.split()) for line in lines if line.strip()]
+    return f"{' | '.join(words[-_LOG_LINES:]) or '(empty)'} (all of it: {log})"

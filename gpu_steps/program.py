@@ -61,5 +61,6 @@ def run_program(
 
 
 def _fail(name: str, message: str, code: int) -> int:
-    sys.stderr.write(f"{name}: error: {message}\n")
+    # One line: whoever started the step takes the last line for the reason.
+    sys.stderr.write(f"{name}: error: {' '.join(message.split())}\n")
     return code

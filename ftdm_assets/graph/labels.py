@@ -1,7 +1,6 @@
 """Stage ``labels``: the raw snapshot and the golden set."""
 
 import hashlib
-from dataclasses import replace
 
 import pandas as pd
 
@@ -11,7 +10,7 @@ from ftdm_assets.records.agreement import agreement
 from ftdm_assets.records.contract import Problem, contract_problems, unknown_labels
 from ftdm_assets.records.duplicates import near_pairs
 from ftdm_assets.records.frames import plain_rows
-from ftdm_assets.sources.files import RecordDefaults, find_columns, read_records
+from ftdm_assets.sources.label_source import label_source
 from golden.examples import Example, read_examples
 
 GROUP = "labels"
@@ -35,9 +34,9 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             description="An immutable snapshot of the label source: every annotation with "
             "annotator, time, source and data class.",
             build=_build_raw,
-            version="1",
+            version="2",
             config={**raw_config, **taxonomy},
-            sources=lambda m: {LABEL_SOURCE: m.file_digest(m.settings.labels.path, "labels.path")},
+            sources=lambda m: {LABEL_SOURCE: label_source(m).state()},
             source_names=(LABEL_SOURCE,),
             kinds=("jsonl",),
         ),
@@ -112,20 +111,13 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
 
 
 def read_raw(model: ModelFolder) -> pd.DataFrame:
-    """Read the label file as the raw frame, with the settings' labels and sample.
+    """Read the label source as the raw frame, with the settings' labels and sample.
 
     Raises:
-        SourceError: naming file, row and remedy.
+        SourceError: naming source, row and remedy.
     """
     settings = model.settings.labels
-    path = model.resolve(settings.path)
-    model.file_digest(settings.path, "labels.path")
-    columns = find_columns(
-        path, input_column=settings.columns.input, output_column=settings.columns.output
-    )
-    named = settings.columns.model_dump(include={"record_id", "annotator", "annotated_at"})
-    columns = replace(columns, **{name: value for name, value in named.items() if value})
-    frame = read_records(path, columns, RecordDefaults(data_class=settings.data_class))
+    frame = label_source(model).read()
     if settings.labels_only is not None:
         frame = frame[frame["output"].isin(settings.labels_only)]
     return _sample(frame, settings.sample)
@@ -178,7 +170,7 @@ def _build_raw(reading: Reading, tools: Tools) -> Built:
         facts={
             "rows": len(frame),
             "annotators": {str(k): int(v) for k, v in frame["annotator"].value_counts().items()},
-            "file": model.settings.labels.path,
+            "source": label_source(model).description,
             "problems": len(problems),
             "first_problems": [_told(problem) for problem in problems[:_SHOWN]],
             "unknown_labels": len(unknown),
@@ -206,7 +198,7 @@ def _build_golden(reading: Reading, tools: Tools) -> Built:
 
 
 def _place(reading: Reading) -> str:
-    return str(reading.manifest("raw_labels").facts["file"])
+    return str(reading.manifest("raw_labels").facts["source"])
 
 
 def _schema(reading: Reading) -> Outcome:
@@ -258,7 +250,7 @@ def _agreement(reading: Reading, minimum: float) -> Outcome:
 def _freshness(reading: Reading, maximum_days: int) -> Outcome:
     newest = str(reading.manifest("raw_labels").facts["newest"])
     if not newest:
-        return Outcome(True, "the file gives no annotation times", {"newest": None})
+        return Outcome(True, "the source gives no annotation times", {"newest": None})
     age = (pd.Timestamp.now(tz="UTC") - pd.to_datetime(newest, utc=True)).days
     text = f"the newest annotation is {age} days old, at most {maximum_days} wanted"
     return Outcome(bool(age <= maximum_days), text, {"newest": newest, "age_days": int(age)})

@@ -11,6 +11,7 @@ from ftdm_assets.graph.plan import GraphPlan
 from ftdm_assets.graph.shell import asset_key
 from ftdm_assets.quiet import accepted_notices
 from ftdm_assets.settings import SettingsError
+from ftdm_assets.sources.label_source import label_source
 
 _SENSOR_SECONDS = 30
 _TAG = "dagster/data_version"
@@ -18,15 +19,17 @@ _TAG = "dagster/data_version"
 
 def observable_assets(graph: GraphPlan) -> list[dg.SourceAsset]:
     """Return the external assets of a graph; the UI can observe each."""
-    settings = graph.model.settings
-    described = {LABEL_SOURCE: settings.labels.path, GOLDEN_SOURCE: settings.golden.path}
+    described = {
+        LABEL_SOURCE: label_source(graph.model).description,
+        GOLDEN_SOURCE: graph.model.settings.golden.path,
+    }
     with accepted_notices():
-        return [_observable(graph, name, path) for name, path in described.items()]
+        return [_observable(graph, name, text) for name, text in described.items()]
 
 
-def _observable(graph: GraphPlan, name: str, path: str) -> dg.SourceAsset:
+def _observable(graph: GraphPlan, name: str, text: str) -> dg.SourceAsset:
     @dg.observable_source_asset(
-        key=asset_key(graph, name), group_name=GROUP, description=f"The file {path}."
+        key=asset_key(graph, name), group_name=GROUP, description=f"Read from outside: {text}."
     )
     def _observe() -> dg.DataVersion:
         return dg.DataVersion(current_digests(graph)[name])
