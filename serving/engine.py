@@ -74,7 +74,8 @@ def engine_command(
         model_folder: Folder with config.json, tokenizer, generation_config.json and safetensors.
         served_name: The model name that requests must give.
         port: Port on loopback.
-        cores: CPU cores to bind to; None takes every core that this process may use.
+        cores: CPU cores that it may count on, one thread each; None means every core that this
+            process may use.
         max_model_len: Longest prompt and completion together, in tokens.
         dtype: vLLM's name of the weights' type, such as `bfloat16`.
 
@@ -94,17 +95,23 @@ def engine_command(
     # cache. Eager: compiling takes longer than it wins back on short prompts.
     argv += ["--enforce-eager", "--block-size", "32", "--load-format", "safetensors"]
     argv += ["--disable-uvicorn-access-log"]
+    # The model runs inside the engine's process. With a worker of its own, both sides spin for a
+    # second after every message: a loaded replica took two cores, and starved what started beside.
+    argv += ["--distributed-executor-backend", "uni"]
     return EngineCommand(tuple(argv), _environment(cores), f"{base_url}/health", base_url)
 
 
 def _environment(cores: list[int] | None) -> dict[str, str]:
-    bound = sorted(os.sched_getaffinity(0)) if cores is None else cores
+    threads = len(os.sched_getaffinity(0) if cores is None else cores)
     return {
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_CPU_OMP_THREADS_BIND": ",".join(str(core) for core in bound),
+        # vLLM's CPU build takes the executor `uni` only with this; the server's own processes stay.
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": str(threads),
         "PYTHONUNBUFFERED": "1",
     }

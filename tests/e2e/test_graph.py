@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
+from ftdm_assets.graph.prediction import PACKAGE_QUESTIONS
 from tests.commands.helpers import SHIPPED, Place
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
@@ -104,7 +105,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     text = re.sub(r"minimum: \d+", "minimum: 20", text).replace(
         "labels:\n", "labels:\n    minimum: 100\n", 1
     )
-    defs.write_text(text)
+    # A sixth of the general questions: what is tested is that they are asked and compared.
+    questions = PACKAGE_QUESTIONS.read_text(encoding="utf-8").splitlines(keepends=True)[::6]
+    (defs.parent / "questions.jsonl").write_text("".join(questions), encoding="utf-8")
+    defs.write_text(text + "  general: {questions: questions.jsonl}\n")
     try:
         yield Running(place, f"http://127.0.0.1:{ports[0]}")
     finally:

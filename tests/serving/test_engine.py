@@ -42,10 +42,11 @@ def test_the_command_is_the_measured_one(folder: Path, python: Path) -> None:
         "--host 127.0.0.1 --port 20001",
         "--max-model-len 512 --dtype bfloat16",
         "--enforce-eager --block-size 32 --load-format safetensors",
+        "--distributed-executor-backend uni",
     ):
         assert part in line
     assert "trust" not in line
-    assert command.env["VLLM_CPU_OMP_THREADS_BIND"] == "1,3"
+    assert command.env["OMP_NUM_THREADS"] == "2"
     assert command.env["HF_HUB_OFFLINE"] == command.env["VLLM_NO_USAGE_STATS"] == "1"
     assert command.health_url == "http://127.0.0.1:20001/health"
     assert command.base_url == "http://127.0.0.1:20001"
@@ -55,8 +56,8 @@ def test_the_command_is_the_measured_one(folder: Path, python: Path) -> None:
 def test_all_allowed_cores_when_none_are_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {7, 2})
-    assert build(folder).env["VLLM_CPU_OMP_THREADS_BIND"] == "2,7"
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {7, 2, 5})
+    assert build(folder).env["OMP_NUM_THREADS"] == "3"
 
 
 @pytest.mark.usefixtures("python")
