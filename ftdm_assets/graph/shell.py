@@ -121,11 +121,11 @@ def _materialise(
         manifest = (
             made
             if made.inputs == tuple(inputs)
-            else _renewed(made, inputs, {**run, **_ended(reading)})
+            else _renewed(made, inputs, {**run, **ended(reading)})
         )
     else:
         built = plan.build(reading, StepTools(context))
-        manifest = _manifest(graph, plan, inputs, recipe, built, {**run, **_ended(reading)})
+        manifest = _manifest(graph, plan, inputs, recipe, built, {**run, **ended(reading)})
         manifest = _with_pictures(reading, manifest, built)
     digest = reading.store.add_manifest(manifest)
     reading.store.set_head(graph.model.name, plan.name, digest)
@@ -178,7 +178,7 @@ def _manifest(
     )
 
 
-def _ended(reading: Reading) -> dict[str, Any]:
+def ended(reading: Reading) -> dict[str, Any]:
     """Return when the run ended, and the access record's head then: the manifest keeps it."""
     return {"finished_at": now(), ACCESS_LOG: str(reading.store.access_log.chain.head())}
 

@@ -146,7 +146,7 @@ class HashChain:
                 "while it wrote; the next entry mends it and says so"
             )
         whole = next((n - 1 for n, _, text in found if text), len(found))
-        head = Head(whole, digests[whole - 1] if whole else GENESIS)
+        head = Head(whole, digests[whole - 1] or GENESIS) if whole else Head()
         return ChainReport(head, tuple(problems), tuple(notes), tuple(mended(lines)))
 
     # -- writing ---------------------------------------------------------------------------------

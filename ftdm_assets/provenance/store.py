@@ -224,11 +224,13 @@ class ArtifactStore:
         return manifest
 
     def manifests(self, model: str, asset: str) -> list[Manifest]:
-        """Return all manifests of an asset, oldest first."""
-        found = [
-            Manifest.from_statement(json.loads(path.read_text(encoding="utf-8")))
-            for path in self._manifests(model, asset).glob("*.json")
-        ]
+        """Return all manifests of an asset, oldest first.
+
+        Raises:
+            StoreError: if one of them was changed.
+        """
+        paths = self._manifests(model, asset).glob("*.json")
+        found = [self.manifest(model, asset, path.stem) for path in paths]
         return sorted(found, key=lambda manifest: str(manifest.run.get("finished_at", "")))
 
     def _manifests(self, model: str, asset: str) -> Path:

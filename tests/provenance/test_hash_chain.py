@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ftdm_assets.provenance.hash_chain import ChainError, HashChain, Head
+from ftdm_assets.provenance.chain_links import Head
+from ftdm_assets.provenance.hash_chain import ChainError, HashChain
 
 
 def chain_of(folder: Path, entries: int = 5) -> HashChain:
