@@ -107,6 +107,48 @@ def trace(
 
 
 @app.command()
+def review(
+    model: Model,
+    by: Annotated[str | None, typer.Option(help="Who signs; else FTDM_ACTOR or the user.")] = None,
+    export: Annotated[Path | None, typer.Option(help="Write the sample here as JSONL.")] = None,
+    answers: Annotated[
+        Path | None, typer.Option("--import", help="Read a filled-in export back.")
+    ] = None,
+    accept_all: Annotated[
+        bool, typer.Option("--accept-all", help="Accept unseen; needs --by and --reason.")
+    ] = False,
+    refuse: Annotated[bool, typer.Option("--refuse", help="Refuse; needs --reason.")] = False,
+    reason: Annotated[str, typer.Option(help="Why, for the statement.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Show a person a random sample of the cleaned dataset, and sign it off."""
+    from ftdm_assets.commands.review import Wanted
+    from ftdm_assets.commands.review import review as command
+
+    wanted = Wanted(model, by, export, answers, accept_all, refuse, reason)
+    raise typer.Exit(command(wanted, as_json))
+
+
+@app.command()
+def verify(
+    target: Annotated[
+        str | None, typer.Argument(help="A version or a domain model; else all models.")
+    ] = None,
+    access_log: Annotated[
+        bool, typer.Option("--access-log", help="Only the access record; prints its head.")
+    ] = False,
+    head: Annotated[
+        str | None, typer.Option(help="A head of the access record kept elsewhere: COUNT:DIGEST.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compute every digest anew; check manifests, verdicts, sign-offs and the access record."""
+    from ftdm_assets.commands.verify import verify as command
+
+    raise typer.Exit(command(target, access_log, head, as_json))
+
+
+@app.command()
 def rollback(
     model: Annotated[str | None, typer.Argument(help="The domain model.")] = None,
     to: Annotated[str | None, typer.Option(help="A version; else the previous one.")] = None,

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from ftdm_assets.provenance.access_log import Reader
 from ftdm_assets.provenance.files import write_bytes
 from ftdm_assets.provenance.store import ArtifactStore
 
@@ -29,9 +30,9 @@ def home() -> Path:
     return Path(os.environ.get("FTDM_HOME") or ".ftdm").resolve()
 
 
-def store() -> ArtifactStore:
-    """Return the artifact store of the home folder."""
-    return ArtifactStore(home() / "store")
+def store(reader: Reader | None = None) -> ArtifactStore:
+    """Return the artifact store of the home folder, as read by and for ``reader``."""
+    return ArtifactStore(home() / "store", reader)
 
 
 def work() -> Path:

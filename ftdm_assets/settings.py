@@ -5,7 +5,7 @@ Wrong YAML gets the key's path, what was expected, and an example.
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -24,6 +24,8 @@ class _Section(BaseModel):
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
+DataClass = Literal["public", "internal", "confidential", "restricted"]
+PersonalData = Literal["mask", "drop", "keep", "refuse"]
 Points = Annotated[float, Field(ge=0, le=100)]
 
 
@@ -57,9 +59,7 @@ class LabelSettings(_Section):
     source: Literal["file"] = Field("file", examples=["file"])
     path: str = Field(examples=["tickets.jsonl"])
     columns: ColumnSettings = ColumnSettings()
-    data_class: Literal["public", "internal", "confidential", "restricted"] = Field(
-        "internal", examples=["internal"]
-    )
+    data_class: DataClass = Field("internal", examples=["internal"])
     sample: int | None = Field(
         None, ge=1, examples=[2000], description="Take this many rows, drawn by content."
     )
@@ -85,17 +85,41 @@ class GoldenSettings(_Section):
 
 
 class CleaningSettings(_Section):
-    """What cleaning drops or masks."""
+    """What cleaning drops or masks, and what stops the run."""
 
     max_characters: int = Field(4000, ge=1, examples=[4000])
     near_threshold: Share = Field(0.8, examples=[0.8])
     golden_threshold: Share = Field(0.8, examples=[0.8])
     label_errors: Literal["drop", "keep"] = Field("drop", examples=["drop"])
     label_error_confidence: Share = Field(0.5, examples=[0.5])
-    personal_data: Literal["mask", "drop", "keep"] = Field("mask", examples=["mask"])
-    allowed_data_class: Literal["public", "internal", "confidential", "restricted"] = Field(
-        "internal", examples=["internal"]
+    personal_data: PersonalData = Field(
+        "mask", examples=["mask"], description="`refuse` stops the run and names the records."
     )
+    personal_data_by_class: dict[DataClass, PersonalData] = Field(
+        {},
+        examples=[{"public": "refuse"}],
+        description="Another choice for records of a data class.",
+    )
+    allowed_data_class: DataClass = Field(
+        "internal", examples=["internal"], description="A record above it stops the run."
+    )
+
+    def personal_data_of(self) -> dict[str, PersonalData]:
+        """Return the choice for every data class."""
+        return {
+            name: self.personal_data_by_class.get(name, self.personal_data)
+            for name in get_args(DataClass)
+        }
+
+
+class SignOffSettings(_Section):
+    """A person's look at a random sample of each new cleaned dataset."""
+
+    sample: int = Field(50, ge=1, examples=[50])
+    required: bool = Field(
+        False, examples=[True], description="Training waits for the sign-off; else it is a warning."
+    )
+    maximum_error_share: Share = Field(0.05, examples=[0.05])
 
 
 class GeneralSettings(_Section):
@@ -200,6 +224,7 @@ class DomainModelSettings(_Section):
     labels: LabelSettings
     golden: GoldenSettings
     cleaning: CleaningSettings = CleaningSettings()
+    sign_off: SignOffSettings = SignOffSettings()
     general: GeneralSettings = GeneralSettings()
     base_model: BaseModelSettings = BaseModelSettings()
     training: TrainingSettings = TrainingSettings()

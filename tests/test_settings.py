@@ -55,6 +55,17 @@ def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
     assert len(str(error.value).splitlines()) == 2
 
 
+def test_personal_data_has_a_choice_for_each_data_class(tmp_path: Path) -> None:
+    change = {"personal_data": "drop", "personal_data_by_class": {"public": "refuse"}}
+    settings = load_settings(written(tmp_path, {**GOOD, "cleaning": change}))
+    assert settings.cleaning.personal_data_of() == {
+        "public": "refuse", "internal": "drop", "confidential": "drop", "restricted": "drop",
+    }  # fmt: skip
+    change = {"personal_data_by_class": {"publik": "refuse"}}
+    with pytest.raises(SettingsError, match=r"personal_data_by_class\.publik.*'publik'"):
+        load_settings(written(tmp_path, {**GOOD, "cleaning": change}))
+
+
 def test_broken_yaml_names_the_line(tmp_path: Path) -> None:
     path = tmp_path / "defs.yaml"
     path.write_text("type: x\nattributes: [\n")

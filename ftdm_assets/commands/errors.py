@@ -6,12 +6,17 @@ from ftdm_assets.commands import output
 
 _USAGE = (
     "ftdm_assets.settings.SettingsError",
+    "ftdm_assets.records.review.ReviewError",
     "ftdm_assets.sources.files.SourceError",
     "golden.tables.GoldenError",
     "serving.engine.EngineError",
     "serving.home.HomeError",
 )
-_NO = ("ftdm_assets.provenance.store.StoreError", "serving.versions.PointerError")
+_NO = (
+    "ftdm_assets.provenance.hash_chain.ChainError",
+    "ftdm_assets.provenance.store.StoreError",
+    "serving.versions.PointerError",
+)
 _UNREACHABLE = (
     "serving.stack.StackError",
     "serving.supervision.SupervisionError",

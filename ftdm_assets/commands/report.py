@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftdm_assets.commands import output
-from ftdm_assets.graph.evidence import production_version
+from ftdm_assets.graph.evidence import finding, production_version
 from ftdm_assets.graph.plan import GraphPlan, Reading
 from ftdm_assets.graph.shell import reading_of
-from ftdm_assets.provenance.gate import judge_requirement
 from ftdm_assets.provenance.store import StoreError
 from serving import stack
 
@@ -50,13 +49,10 @@ def _row(graph: GraphPlan, reading: Reading, name: str, outcome: Outcome) -> dic
         digest = ""
     findings = []
     if digest:
-        verdicts = reading.store.verdicts(graph.model.name, name, digest)
         findings = [
-            judge_requirement(check.requirement, digest, verdicts, {})
-            for check in graph.checks
-            if check.asset == name
+            finding(reading, check, digest, {}) for check in graph.checks if check.asset == name
         ]
-    passed = sum(finding.state == "passed" for finding in findings)
+    passed = sum(one.state == "passed" for one in findings)
     return {
         "asset": name,
         "digest": digest,

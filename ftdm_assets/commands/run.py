@@ -53,9 +53,11 @@ def _run(graph: Any, chosen: set[str] | None, as_json: bool, started: float) -> 
             if not as_json:
                 output.say("everything is current")
         else:
-            with Watch(instance, graph.model.name, quiet=as_json) as watch:
-                problem = execute(graph, instance, work, watch.run_id)
-            seconds = watch.seconds
+            # Checks on what stays come first: what is made after them asks the gate for them.
+            for part in work.in_order():
+                with Watch(instance, graph.model.name, quiet=as_json) as watch:
+                    problem = execute(graph, instance, part, watch.run_id) or problem
+                seconds.update(watch.seconds)
         total = time.monotonic() - started
     return report(graph, Outcome(seconds, work.assets, problem, total), as_json)
 

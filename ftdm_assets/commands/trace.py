@@ -28,14 +28,7 @@ def trace_document(artifacts: ArtifactStore, version: str) -> dict[str, Any]:
         StoreError: if no manifest registers that version, or one on the way is missing.
     """
     model = version.rsplit("-v", 1)[0]
-    manifests = artifacts.manifests(model, REGISTERED)
-    registered = next((m for m in reversed(manifests) if m.facts.get("version") == version), None)
-    if registered is None:
-        known = sorted({str(m.facts.get("version")) for m in manifests})
-        raise StoreError(
-            f"no manifest in {artifacts.root} registers {version}; "
-            f"known versions of {model}: {', '.join(known) or 'none'}"
-        )
+    registered = registered_version(artifacts, version)
     nodes = ancestry(artifacts, model, REGISTERED, registered.manifest_digest())
     deployments = [
         m
@@ -49,6 +42,24 @@ def trace_document(artifacts: ArtifactStore, version: str) -> dict[str, Any]:
         "deployments": [_deployment(m) for m in deployments],
         "ancestors": [_node(artifacts, node) for node in nodes],
     }
+
+
+def registered_version(artifacts: ArtifactStore, version: str) -> Manifest:
+    """Return the manifest that registers a version.
+
+    Raises:
+        StoreError: if there is none; the message names those that are there.
+    """
+    model = version.rsplit("-v", 1)[0]
+    manifests = artifacts.manifests(model, REGISTERED)
+    registered = next((m for m in reversed(manifests) if m.facts.get("version") == version), None)
+    if registered is None:
+        known = sorted({str(m.facts.get("version")) for m in manifests})
+        raise StoreError(
+            f"no manifest in {artifacts.root} registers {version}; "
+            f"known versions of {model}: {', '.join(known) or 'none'}"
+        )
+    return registered
 
 
 def _deployment(manifest: Manifest) -> dict[str, Any]:

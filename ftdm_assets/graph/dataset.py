@@ -2,12 +2,14 @@
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from ftdm_assets import pictures
 from ftdm_assets.chat import ChatFormat, chatml
+from ftdm_assets.graph import sign_off
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading, Tools
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.provenance.digests import file_digest
@@ -45,9 +47,13 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             description="Normalised, deduplicated, decontaminated, de-noised records, with a "
             "ledger that accounts for every raw record.",
             build=_build_cleaned,
-            version="1",
-            config=model.settings.cleaning.model_dump(),
+            version="2",
+            config={
+                **model.settings.cleaning.model_dump(),
+                "sign_off_sample": model.settings.sign_off.sample,
+            },
             deps=("raw_labels", "golden_set"),
+            gated=True,
             kinds=("jsonl",),
         ),
         AssetPlan(
@@ -63,6 +69,7 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
                 "seed": model.settings.training.seed,
             },
             deps=("cleaned_dataset", "base_model"),
+            gated=True,
             kinds=("jsonl",),
         ),
     ]
@@ -105,9 +112,10 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
             "cleaned_dataset",
             "personal_data",
             "No personal data beyond what the settings allow.",
-            lambda r: _personal_data(r, cleaning.personal_data),
-            {"personal_data": cleaning.personal_data},
+            lambda r: _personal_data(r, cleaning.personal_data_of()),
+            {"personal_data": cleaning.personal_data_of()},
         ),
+        sign_off.check(model),
         CheckPlan(
             "training_set",
             "mix_within_bounds",
@@ -162,9 +170,11 @@ def _build_cleaned(reading: Reading, tools: Tools) -> Built:
     masked = sum(bool(row["masked"]) for row in ledger if row["outcome"] == "kept")
     tools.say(f"{len(kept)} of {len(raw)} records kept; dropped: {dict(reasons)}")
     before, after = Counter(raw["output"]), Counter(row["output"] for row in kept)
+    artifact = reading.store.put_records("dataset", kept)
     return Built(
-        reading.store.put_records("dataset", kept),
+        artifact,
         facts={
+            **sign_off.sample_facts(reading.model, artifact.digest, len(kept)),
             "rows": len(kept),
             "raw_rows": len(raw),
             "dropped": dict(sorted(reasons.items())),
@@ -294,12 +304,12 @@ def _label_errors(reading: Reading, maximum: float) -> Outcome:
     return Outcome(share <= maximum, text + hint, {"suspects": len(suspects), "share": share})
 
 
-def _personal_data(reading: Reading, setting: str) -> Outcome:
+def _personal_data(reading: Reading, choices: Mapping[str, str]) -> Outcome:
     rows = reading.records("cleaned_dataset")
-    found = [row["record_id"] for row in rows if find(row["input"])]
-    text = f"{len(found)} kept records hold personal data; the setting is {setting}"
-    passed = setting == "keep" or not found
-    return Outcome(passed, text, {"records": len(found), "first": found[:5]})
+    found = [row for row in rows if find(row["input"])]
+    odd = [row["record_id"] for row in found if choices[row["data_class"]] != "keep"]
+    text = f"{len(found)} kept records hold personal data, {len(odd)} of them against the settings"
+    return Outcome(not odd, text, {"records": len(found), "first": odd[:5]})
 
 
 def _mix(reading: Reading, low: float, high: float) -> Outcome:

@@ -1,7 +1,9 @@
 """Evidence for the gate: collects a candidate's lineage and verdicts, and decides."""
 
-from ftdm_assets.graph.plan import GraphPlan, Reading
-from ftdm_assets.provenance.gate import Decision, decide, judge_requirement
+from collections.abc import Mapping
+
+from ftdm_assets.graph.plan import CheckPlan, GraphPlan, Reading
+from ftdm_assets.provenance.gate import Decision, Finding, decide, judge_requirement
 from ftdm_assets.provenance.lineage import Node, ancestry
 from ftdm_assets.provenance.store import StoreError
 from serving.pointer import PointerStore
@@ -34,7 +36,23 @@ def decision(graph: GraphPlan, reading: Reading, assets: tuple[str, ...]) -> Dec
         for node in nodes
     }
     requirements = graph.requirements(graph.upstream(*assets))
-    return decide(nodes, requirements, verdicts, production(reading))
+    evidence = {
+        (check.asset, check.name, digest): check.evidence(reading, digest)
+        for check in graph.checks
+        if check.evidence is not None
+        for asset, digest in verdicts
+        if asset == check.asset
+    }
+    return decide(nodes, requirements, verdicts, production(reading), evidence)
+
+
+def finding(
+    reading: Reading, check: CheckPlan, digest: str, known: Mapping[str, frozenset[str]]
+) -> Finding:
+    """Return the state of one check on one artifact."""
+    verdicts = reading.store.verdicts(reading.model.name, check.asset, digest)
+    evidence = None if check.evidence is None else check.evidence(reading, digest)
+    return judge_requirement(check.requirement, digest, verdicts, known, evidence)
 
 
 def require(graph: GraphPlan, reading: Reading, assets: tuple[str, ...], purpose: str) -> Decision:
@@ -46,9 +64,8 @@ def require(graph: GraphPlan, reading: Reading, assets: tuple[str, ...], purpose
     made = decision(graph, reading, assets)
     if not made.allowed:
         reasons = "; ".join(
-            f"{finding.asset}.{finding.check} {finding.state} on {finding.digest[:12] or 'nothing'}"
-            f" ({finding.reason})"
-            for finding in made.refusals
+            f"{one.asset}.{one.check} {one.state} on {one.digest[:12] or 'nothing'} ({one.reason})"
+            for one in made.refusals
         )
         raise RefusedError(f"{purpose} is refused: {reasons}")
     return made
@@ -89,8 +106,6 @@ def unjudged(graph: GraphPlan, reading: Reading) -> list[tuple[str, str]]:
         if check.asset not in known:
             continue
         digest = next(iter(known[check.asset]))
-        verdicts = reading.store.verdicts(reading.model.name, check.asset, digest)
-        finding = judge_requirement(check.requirement, digest, verdicts, known)
-        if finding.state in {"missing", "stale"}:
+        if finding(reading, check, digest, known).state in {"missing", "stale"}:
             open_checks.append((check.asset, check.name))
     return open_checks

@@ -4,6 +4,7 @@ import hashlib
 
 import pandas as pd
 
+from ftdm_assets.graph import protection
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading, Tools
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.records.agreement import agreement
@@ -34,7 +35,7 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             description="An immutable snapshot of the label source: every annotation with "
             "annotator, time, source and data class.",
             build=_build_raw,
-            version="2",
+            version="3",
             config={**raw_config, **taxonomy},
             sources=lambda m: {LABEL_SOURCE: label_source(m).state()},
             source_names=(LABEL_SOURCE,),
@@ -75,6 +76,7 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
             severity="warn",
         ),
         CheckPlan("raw_labels", "labels_in_taxonomy", "Every label is known.", _taxonomy),
+        *protection.checks(model),
         CheckPlan(
             "raw_labels",
             "agreement",
@@ -178,6 +180,7 @@ def _build_raw(reading: Reading, tools: Tools) -> Built:
             "alpha": agreed.alpha,
             "items_with_several_annotators": agreed.items,
             "newest": str(frame["annotated_at"].max()) if len(frame) else "",
+            "data_classes": protection.data_classes(frame),
         },
     )
 

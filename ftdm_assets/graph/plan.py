@@ -2,7 +2,7 @@
 
 An ``AssetPlan`` is made again only when its recipe is new: its code version, the part of the
 settings that shapes it, and its inputs' digests. A ``CheckPlan`` is judged again only when the
-artifact or its threshold is new.
+artifact, its threshold or the evidence that it rests on is new.
 """
 
 from collections.abc import Callable, Mapping
@@ -152,7 +152,12 @@ class AssetPlan:
 
 @dataclass(frozen=True)
 class CheckPlan:
-    """One check of an asset, with the threshold in force."""
+    """One check of an asset, with the threshold in force.
+
+    Attributes:
+        evidence: digest of what the check rests on besides artifacts (people's sign-offs), for the
+            artifact with the digest given; a verdict on other evidence is stale.
+    """
 
     asset: str
     name: str
@@ -161,6 +166,7 @@ class CheckPlan:
     threshold: Mapping[str, Any] = field(default_factory=dict)
     severity: Severity = "block"
     version: str = "1"
+    evidence: Callable[[Reading, str], str] | None = None
 
     @property
     def requirement(self) -> Requirement:

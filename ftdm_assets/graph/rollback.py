@@ -8,8 +8,8 @@ import dagster as dg
 
 from ftdm_assets.graph.plan import GraphPlan, Reading
 from ftdm_assets.graph.release import deployment_document, record_aliases
-from ftdm_assets.graph.shell import asset_key, reading_of, result_metadata
-from ftdm_assets.provenance.environment import environment, now
+from ftdm_assets.graph.shell import asset_key, ended, reading_of, result_metadata
+from ftdm_assets.provenance.environment import environment
 from ftdm_assets.provenance.statements import InputRef, Manifest
 from ftdm_assets.provenance.store import StoreError
 from ftdm_assets.registries.mlflow_registry import RegistryError
@@ -89,7 +89,7 @@ def record_move(
         config=dict(plan.config),
         inputs=(InputRef(REGISTERED, registered.digest, registered_digest),),
         environment=environment(),
-        run={"command": move.kind, "by": move.by, "started_at": move.at, "finished_at": now()},
+        run={"command": move.kind, "by": move.by, "started_at": move.at, **ended(reading)},
         facts={
             "version": move.to_version,
             "kind": move.kind,

@@ -17,9 +17,12 @@ from ftdm_assets import pictures
 from ftdm_assets.compute.local import run_step
 from ftdm_assets.graph.evidence import RefusedError, require
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, GraphPlan, Outcome, Reading
+from ftdm_assets.provenance.access_log import Reader
 from ftdm_assets.provenance.digests import json_digest
 from ftdm_assets.provenance.environment import environment, now
-from ftdm_assets.provenance.statements import InputRef, Manifest, Verdict
+from ftdm_assets.provenance.gate import EVIDENCE
+from ftdm_assets.provenance.statements import ACCESS_LOG, InputRef, Manifest, Verdict
+from ftdm_assets.provenance.store import StoreError
 
 GPU_POOL = "gpu"
 
@@ -44,9 +47,9 @@ class StepTools:
         run_step(self._context, program, config, homes.work())
 
 
-def reading_of(graph: GraphPlan) -> Reading:
-    """Return what the assets and checks of a graph read from."""
-    return Reading(graph.model, homes.home(), homes.store())
+def reading_of(graph: GraphPlan, reader: Reader | None = None) -> Reading:
+    """Return what the assets and checks of a graph read from; ``reader`` says who and why."""
+    return Reading(graph.model, homes.home(), homes.store(reader))
 
 
 def asset_key(graph: GraphPlan, name: str) -> dg.AssetKey:
@@ -85,7 +88,10 @@ def check_definition(graph: GraphPlan, plan: CheckPlan) -> dg.AssetChecksDefinit
         blocking=plan.severity == "block",
     )
     def _check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        return judge(graph, plan, context.run.run_id)
+        try:
+            return judge(graph, plan, context.run.run_id)
+        except StoreError as error:
+            raise dg.Failure(description=str(error), allow_retries=False) from error
 
     return _check
 
@@ -97,7 +103,8 @@ def _upstream(plan: AssetPlan) -> list[str]:
 def _materialise(
     graph: GraphPlan, plan: AssetPlan, context: dg.AssetExecutionContext
 ) -> dg.MaterializeResult[None]:
-    reading = reading_of(graph)
+    run_id = str(context.run.run_id)
+    reading = reading_of(graph, Reader(f"asset {graph.model.name}/{plan.name}", run_id))
     started = now()
     inputs = [
         _input(reading, name, name in plan.gate_deps) for name in (*plan.deps, *plan.gate_deps)
@@ -108,13 +115,17 @@ def _materialise(
     made = None
     if plan.memoised:
         made = reading.store.manifest_for_recipe(graph.model.name, plan.name, recipe)
-    run = {"dagster_run_id": context.run.run_id, "started_at": started, "finished_at": now()}
+    run = {"dagster_run_id": run_id, "started_at": started}
     if made is not None:
         context.log.info("This recipe was made before: the artifact is taken from the store.")
-        manifest = made if made.inputs == tuple(inputs) else _renewed(made, inputs, run)
+        manifest = (
+            made
+            if made.inputs == tuple(inputs)
+            else _renewed(made, inputs, {**run, **ended(reading)})
+        )
     else:
         built = plan.build(reading, StepTools(context))
-        manifest = _manifest(graph, plan, inputs, recipe, built, {**run, "finished_at": now()})
+        manifest = _manifest(graph, plan, inputs, recipe, built, {**run, **ended(reading)})
         manifest = _with_pictures(reading, manifest, built)
     digest = reading.store.add_manifest(manifest)
     reading.store.set_head(graph.model.name, plan.name, digest)
@@ -165,6 +176,11 @@ def _manifest(
         facts=facts,
         attachments=attachments,
     )
+
+
+def ended(reading: Reading) -> dict[str, Any]:
+    """Return when the run ended, and the access record's head then: the manifest keeps it."""
+    return {"finished_at": now(), ACCESS_LOG: str(reading.store.access_log.chain.head())}
 
 
 def _renewed(made: Manifest, inputs: list[InputRef], run: Mapping[str, Any]) -> Manifest:
@@ -221,9 +237,14 @@ def _shown(value: Any) -> dg.MetadataValue[Any] | None:
 
 def judge(graph: GraphPlan, plan: CheckPlan, run_id: str) -> dg.AssetCheckResult:
     """Judge the current artifact, write the verdict, and return what Dagster shows."""
-    reading = reading_of(graph)
+    reading = reading_of(
+        graph, Reader(f"check {graph.model.name}/{plan.asset}.{plan.name}", run_id)
+    )
     manifest = reading.manifest(plan.asset)
+    # The evidence is named before it is judged: what comes in meanwhile makes the verdict stale.
+    rests_on = {} if plan.evidence is None else {EVIDENCE: plan.evidence(reading, manifest.digest)}
     outcome = plan.judge(reading)
+    outcome = replace(outcome, against={**outcome.against, **rests_on})
     verdict = _verdict(graph, plan, manifest.digest, outcome, run_id)
     digest = reading.store.add_verdict(verdict)
     return dg.AssetCheckResult(

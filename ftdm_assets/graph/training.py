@@ -49,6 +49,7 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
                 "questions": questions_digest(model),
             },
             deps=("cleaned_dataset", "golden_set", "base_model"),
+            gated=True,
             kinds=("vllm",),
             gpu=True,
         ),

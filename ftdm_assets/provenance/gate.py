@@ -5,6 +5,7 @@ Invariants:
 * Only verdicts on exactly the digests in the lineage count, in whichever run they were made.
 * A requirement is met by the *latest* verdict on that digest: passed, under today's threshold, and
   judged against the same other artifacts (golden set, production) that count today.
+* A check that rests on further evidence (a person's sign-off) is stale when that has changed.
 * What cannot be shown to have passed has not passed.
 """
 
@@ -15,6 +16,9 @@ from typing import Any
 from ftdm_assets.provenance.digests import json_digest
 from ftdm_assets.provenance.lineage import Node
 from ftdm_assets.provenance.statements import Severity, Verdict
+
+# The name under which a verdict keeps the digest of the further evidence that it rests on.
+EVIDENCE = "evidence"
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ def judge_requirement(
     digest: str,
     verdicts: Iterable[Verdict],
     known: Mapping[str, frozenset[str]],
+    evidence: str | None = None,
 ) -> Finding:
     """Return the state of one requirement for one artifact.
 
@@ -75,23 +80,29 @@ def judge_requirement(
         digest: the artifact's digest.
         verdicts: verdicts on that digest, oldest first; those of other checks are passed over.
         known: digests by asset name that a verdict may have been judged against.
+        evidence: digest of the further evidence that the check rests on now, if it does.
     """
     mine = [v for v in verdicts if v.check == requirement.check and v.digest == digest]
     if not mine:
         state, reason = "missing", "was never judged; run the check"
     else:
-        state, reason = _state(mine[-1], requirement, known)
+        state, reason = _state(mine[-1], requirement, known, evidence)
     return Finding(
         requirement.asset, digest, requirement.check, requirement.severity, state, reason
     )
 
 
 def _state(
-    verdict: Verdict, requirement: Requirement, known: Mapping[str, frozenset[str]]
+    verdict: Verdict,
+    requirement: Requirement,
+    known: Mapping[str, frozenset[str]],
+    evidence: str | None,
 ) -> tuple[str, str]:
     if not same_threshold(verdict, requirement):
         now, then = dict(requirement.threshold), dict(verdict.threshold)
         return "stale", f"was judged by {then}, in force is {now}; run the check again"
+    if evidence is not None and verdict.against.get(EVIDENCE) != evidence:
+        return "stale", "the evidence has changed since it was judged; run the check again"
     for name, digest in verdict.against.items():
         if name in known and digest not in known[name]:
             return "stale", (
@@ -105,6 +116,7 @@ def decide(
     requirements: Iterable[Requirement],
     verdicts: Mapping[tuple[str, str], Sequence[Verdict]],
     known: Mapping[str, str] | None = None,
+    evidence: Mapping[tuple[str, str, str], str] | None = None,
 ) -> Decision:
     """Decide on the candidate ``nodes[0]``.
 
@@ -113,6 +125,8 @@ def decide(
         requirements: all checks of the model; those of assets that the lineage must hold.
         verdicts: verdicts by (asset, digest), oldest first.
         known: digests of things outside the lineage that a verdict may name (production).
+        evidence: digests of the further evidence that checks rest on now, by (asset, check,
+            artifact's digest).
     """
     digests: dict[str, set[str]] = {name: {digest} for name, digest in (known or {}).items()}
     for node in nodes:
@@ -130,5 +144,6 @@ def decide(
             )  # fmt: skip
         for digest in held:
             on_digest = verdicts.get((requirement.asset, digest), ())
-            findings.append(judge_requirement(requirement, digest, on_digest, frozen))
+            rests_on = (evidence or {}).get((requirement.asset, requirement.check, digest))
+            findings.append(judge_requirement(requirement, digest, on_digest, frozen, rests_on))
     return Decision(not any(finding.refuses for finding in findings), tuple(findings))

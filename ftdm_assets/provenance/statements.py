@@ -1,10 +1,11 @@
-"""Manifests and verdicts as in-toto statements: plain JSON that standard tools read.
+"""Manifests, verdicts and sign-offs as in-toto statements: plain JSON that standard tools read.
 
 Invariants:
 * A manifest names, by digest, everything that its artifact was made from, and which manifest of it
   (one content may have been made twice), so lineage is a walk over manifests and nothing else.
 * A verdict names the digest it judged, the digests it was judged against, what was measured, the
   threshold and the outcome. It says nothing about any other digest.
+* A sign-off names the digest of the dataset that a person looked at, and of every record shown.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,9 @@ from ftdm_assets.provenance.digests import json_digest
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 MANIFEST_TYPE = "urn:ftdm:manifest:v1"
 VERDICT_TYPE = "urn:ftdm:verdict:v1"
+SIGN_OFF_TYPE = "urn:ftdm:sign-off:v1"
+# The key of a manifest's ``run`` that keeps the access record's head when the artifact was made.
+ACCESS_LOG = "access_log"
 
 Severity = Literal["block", "warn"]
 
@@ -124,6 +128,60 @@ class Verdict:
         """
         digest, predicate = _parts(statement, VERDICT_TYPE)
         return Verdict(digest=digest, **predicate)
+
+
+@dataclass(frozen=True)
+class SignOff:
+    """A person's word on one dataset, after a look at a random sample of it.
+
+    Attributes:
+        digest: the dataset's digest.
+        by: the person's name, as given; ``user`` is the system's user who ran the command.
+        how: ``terminal``, ``import`` or ``accept_all``.
+        seed: what the sample was drawn by; it follows from the dataset's digest.
+        size: how many records were drawn.
+        answers: one a record: ``record_id``, ``digest``, ``answer`` (``accept``, ``wrong_label``,
+            ``skip``), and where given ``right_label``, ``note``.
+        judged: how many records were accepted or called wrong.
+        errors: how many of them were called wrong.
+        maximum_error_share: the share of errors (0-1) up to which it could be accepted.
+        accepted: whether the person accepts the dataset.
+        reason: why, in the person's words; may be blank where every record was looked at.
+        signed_at: ISO 8601 time in UTC with microseconds; the latest counts.
+    """
+
+    asset: str
+    model: str
+    digest: str
+    by: str
+    user: str
+    how: str
+    seed: str
+    size: int
+    answers: tuple[Mapping[str, str], ...]
+    judged: int
+    errors: int
+    maximum_error_share: float
+    accepted: bool
+    reason: str
+    signed_at: str
+
+    def statement(self) -> dict[str, Any]:
+        """Return the in-toto statement."""
+        predicate = {**asdict(self), "answers": [dict(answer) for answer in self.answers]}
+        del predicate["digest"]
+        return _statement(SIGN_OFF_TYPE, f"{self.model}/{self.asset}", self.digest, predicate)
+
+    @staticmethod
+    def from_statement(statement: Mapping[str, Any]) -> "SignOff":
+        """Read a sign-off back.
+
+        Raises:
+            ValueError: if the statement is not a sign-off of this version.
+        """
+        digest, predicate = _parts(statement, SIGN_OFF_TYPE)
+        answers = tuple(predicate.pop("answers"))
+        return SignOff(digest=digest, answers=answers, **predicate)
 
 
 def _statement(kind: str, name: str, digest: str, predicate: dict[str, Any]) -> dict[str, Any]:

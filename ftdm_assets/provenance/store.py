@@ -4,6 +4,7 @@ Invariants:
 * An artifact lives at ``artifacts/KIND/DIGEST/`` and is never changed once it is there.
 * Manifests and verdicts are only ever added; each file's name is its own digest.
 * The store alone answers every question of lineage: it needs no orchestrator and no database.
+* Records leave the store only after the access record beside it says who reads which digest, why.
 
 A store is a local folder here; the layout is plain paths so that a bucket can hold it as well.
 """
@@ -17,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from ftdm_assets.provenance import files
+from ftdm_assets.provenance.access_log import AccessLog, Reader
 from ftdm_assets.provenance.digests import folder_digest, json_digest, merkle_root
-from ftdm_assets.provenance.statements import Manifest, Verdict
+from ftdm_assets.provenance.hash_chain import ChainError
+from ftdm_assets.provenance.statements import Manifest, SignOff, Verdict
 
 RECORDS_FILE = "records.jsonl"
 DOCUMENT_FILE = "document.json"
@@ -38,19 +41,32 @@ class Artifact:
 
 
 class ArtifactStore:
-    """Content-addressed artifacts, manifests and verdicts under one folder."""
+    """Content-addressed artifacts, manifests, verdicts and sign-offs under one folder.
 
-    def __init__(self, root: Path) -> None:
+    ``reader`` says on whose behalf and why records are read; left out, it names the program.
+    """
+
+    def __init__(self, root: Path, reader: Reader | None = None) -> None:
         self.root = root
+        self.reader = reader or Reader()
+        self.access_log = AccessLog(root)
 
     # -- artifacts -------------------------------------------------------------------------------
 
     def find(self, kind: str, digest: str) -> Artifact:
-        """Return a stored artifact.
+        """Return a stored artifact; where it holds records, that counts as reading them.
 
         Raises:
-            StoreError: if it is not in the store.
+            StoreError: if it is not in the store, or the read cannot be recorded.
         """
+        artifact = self._find(kind, digest)
+        records = artifact.path / RECORDS_FILE
+        if records.exists():
+            with records.open("rb") as stream:
+                self._record_read(artifact, sum(1 for _ in stream))
+        return artifact
+
+    def _find(self, kind: str, digest: str) -> Artifact:
         path = self._artifact_path(kind, digest)
         if not path.is_dir():
             raise StoreError(
@@ -89,24 +105,56 @@ class ArtifactStore:
         return self._put(kind, folder_digest(folder), lambda path: _copy(folder, path))
 
     def read_records(self, kind: str, digest: str) -> list[dict[str, Any]]:
-        """Read the rows of a stored dataset."""
-        return files.read_jsonl(self.find(kind, digest).path / RECORDS_FILE)
+        """Read the rows of a stored dataset, after writing down who reads them.
+
+        Raises:
+            StoreError: if it is not in the store, or the read cannot be recorded.
+        """
+        artifact = self._find(kind, digest)
+        rows = files.read_jsonl(artifact.path / RECORDS_FILE)
+        self._record_read(artifact, len(rows))
+        return rows
+
+    def _record_read(self, artifact: Artifact, rows: int) -> None:
+        try:
+            self.access_log.record(self.reader, artifact.kind, artifact.digest, rows)
+        except ChainError as error:
+            raise StoreError(
+                f"{artifact.kind} {artifact.digest[:12]} is not given out, because the access "
+                f"record cannot be written: {error}"
+            ) from error
 
     def read_document(self, kind: str, digest: str) -> dict[str, Any]:
         """Read a stored JSON document."""
-        text = (self.find(kind, digest).path / DOCUMENT_FILE).read_text(encoding="utf-8")
+        text = (self._find(kind, digest).path / DOCUMENT_FILE).read_text(encoding="utf-8")
         document: dict[str, Any] = json.loads(text)
         return document
 
     def recompute(self, artifact: Artifact) -> str:
-        """Compute an artifact's digest anew from what lies in its folder."""
+        """Compute an artifact's digest anew from what lies in its folder.
+
+        Raises:
+            ValueError: if it lies there in a form that no artifact has.
+        """
         records, document = artifact.path / RECORDS_FILE, artifact.path / DOCUMENT_FILE
         if records.exists():
-            rows = [with_digest(row) for row in files.read_jsonl(records)]
-            return merkle_root(row["digest"] for row in rows)
+            return merkle_root(_computed(row) for row in files.read_jsonl(records))
         if document.exists():
             return json_digest(json.loads(document.read_text(encoding="utf-8")))
         return folder_digest(artifact.path)
+
+    def verify(self, kind: str, digest: str) -> str:
+        """Return what is wrong with a stored artifact, or nothing; no content is given out."""
+        try:
+            computed = self.recompute(self._find(kind, digest))
+        except (ValueError, OSError) as error:
+            return f"{self._artifact_path(kind, digest)}: {error}"
+        if computed == digest:
+            return ""
+        return (
+            f"{self._artifact_path(kind, digest)} was changed: its content has the digest "
+            f"{computed[:12]}"
+        )
 
     def _artifact_path(self, kind: str, digest: str) -> Path:
         return self.root / "artifacts" / kind / digest
@@ -156,10 +204,14 @@ class ArtifactStore:
         path = self._manifests(model, asset) / f"{digest}.json"
         if not path.exists():
             raise StoreError(f"manifest {digest[:12]} of {model}/{asset} is missing: {path}")
-        manifest = Manifest.from_statement(json.loads(path.read_text(encoding="utf-8")))
-        if manifest.manifest_digest() != digest:
+        try:
+            statement = json.loads(path.read_text(encoding="utf-8"))
+            same = json_digest(statement) == digest
+        except ValueError:
+            same = False
+        if not same:
             raise StoreError(f"{path} was changed: its content no longer has the digest {digest}")
-        return manifest
+        return Manifest.from_statement(statement)
 
     def manifest_for_recipe(self, model: str, asset: str, recipe: str) -> Manifest | None:
         """Return the newest manifest made by a recipe whose artifact is still there, or None."""
@@ -172,11 +224,13 @@ class ArtifactStore:
         return manifest
 
     def manifests(self, model: str, asset: str) -> list[Manifest]:
-        """Return all manifests of an asset, oldest first."""
-        found = [
-            Manifest.from_statement(json.loads(path.read_text(encoding="utf-8")))
-            for path in self._manifests(model, asset).glob("*.json")
-        ]
+        """Return all manifests of an asset, oldest first.
+
+        Raises:
+            StoreError: if one of them was changed.
+        """
+        paths = self._manifests(model, asset).glob("*.json")
+        found = [self.manifest(model, asset, path.stem) for path in paths]
         return sorted(found, key=lambda manifest: str(manifest.run.get("finished_at", "")))
 
     def _manifests(self, model: str, asset: str) -> Path:
@@ -188,14 +242,12 @@ class ArtifactStore:
     def _recipes(self, model: str, asset: str) -> Path:
         return self.root / "recipes" / model / asset
 
-    # -- verdicts --------------------------------------------------------------------------------
+    # -- verdicts and sign-offs ------------------------------------------------------------------
 
     def add_verdict(self, verdict: Verdict) -> str:
         """Store a verdict and return its digest."""
-        digest = json_digest(verdict.statement())
         folder = self._verdicts(verdict.model, verdict.asset, verdict.digest)
-        files.write_json(folder / f"{digest}.json", verdict.statement())
-        return digest
+        return _add_statement(folder, verdict.statement())
 
     def verdicts(self, model: str, asset: str, digest: str) -> list[Verdict]:
         """Return all verdicts on an artifact, oldest first.
@@ -203,13 +255,27 @@ class ArtifactStore:
         Raises:
             StoreError: if a verdict's file was changed after it was written.
         """
-        found = []
-        for path in self._verdicts(model, asset, digest).glob("*.json"):
-            statement = json.loads(path.read_text(encoding="utf-8"))
-            if json_digest(statement) != path.stem:
-                raise StoreError(f"{path} was changed: its content no longer has its name's digest")
-            found.append(Verdict.from_statement(statement))
+        statements = _statements(self._verdicts(model, asset, digest))
+        found = [Verdict.from_statement(statement) for statement in statements]
         return sorted(found, key=lambda verdict: verdict.judged_at)
+
+    def add_sign_off(self, sign_off: SignOff) -> str:
+        """Store a person's sign-off and return its digest."""
+        folder = self._sign_offs(sign_off.model, sign_off.asset, sign_off.digest)
+        return _add_statement(folder, sign_off.statement())
+
+    def sign_offs(self, model: str, asset: str, digest: str) -> list[SignOff]:
+        """Return all sign-offs of an artifact, oldest first.
+
+        Raises:
+            StoreError: if a sign-off's file was changed after it was written.
+        """
+        statements = _statements(self._sign_offs(model, asset, digest))
+        found = [SignOff.from_statement(statement) for statement in statements]
+        return sorted(found, key=lambda sign_off: sign_off.signed_at)
+
+    def _sign_offs(self, model: str, asset: str, digest: str) -> Path:
+        return self.root / "sign_offs" / model / asset / digest
 
     def _verdicts(self, model: str, asset: str, digest: str) -> Path:
         return self.root / "verdicts" / model / asset / digest
@@ -219,6 +285,34 @@ def with_digest(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row with its ``digest`` computed over all its other columns."""
     content = {key: value for key, value in row.items() if key != "digest"}
     return {**content, "digest": json_digest(content)}
+
+
+def _computed(row: Any) -> str:
+    """Return a stored row's digest over its content; of the row as it lies, if that is not it."""
+    if not isinstance(row, dict):
+        raise ValueError(f"{RECORDS_FILE} holds something else than records")  # noqa: TRY004
+    computed = str(with_digest(row)["digest"])
+    return computed if row.get("digest") == computed else json_digest(row)
+
+
+def _add_statement(folder: Path, statement: Mapping[str, Any]) -> str:
+    digest = json_digest(statement)
+    files.write_json(folder / f"{digest}.json", statement)
+    return digest
+
+
+def _statements(folder: Path) -> list[dict[str, Any]]:
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            statement = json.loads(path.read_text(encoding="utf-8"))
+            same = json_digest(statement) == path.stem
+        except ValueError:
+            same = False
+        if not same:
+            raise StoreError(f"{path} was changed: its content no longer has its name's digest")
+        found.append(statement)
+    return found
 
 
 def _write_files(path: Path, contents: Mapping[str, bytes]) -> None:

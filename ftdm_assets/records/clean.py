@@ -7,17 +7,18 @@ Invariants:
 * Every raw row is in the ledger exactly once, kept or dropped with the reason.
 * What is kept depends on contents and ids, never on the order of the rows.
 * Nothing that is kept equals, or is near, a golden example or another kept record.
-* No record is kept whose data class is above the class that the model may learn from.
+* No record is kept whose data class is above the class that the model may learn from. A check on
+  the raw snapshot stops the run before that; here it holds for whoever calls without the graph.
 """
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import pandas as pd
 
-from ftdm_assets.records.cleaning_steps import Row, Worksheet
+from ftdm_assets.records.cleaning_steps import CHOICES, Choice, Row, Worksheet
 from ftdm_assets.records.contract import DATA_CLASSES, RAW_COLUMNS
 from ftdm_assets.records.label_errors import Suspect
 
@@ -34,7 +35,9 @@ class CleanSettings:
         golden_threshold: similarity from which a record is too near to a golden example.
         label_errors: drop suspected label errors, or keep and list them only.
         label_error_confidence: suspects less likely to be wrong than this (0-1) are not dropped.
-        personal_data: mask it, drop the record, or keep it as it is.
+        personal_data: mask it, drop the record, or keep it as it is. ``refuse`` drops as well: a
+            check on the raw snapshot has stopped the run before.
+        personal_data_by_class: another choice for records of a data class.
         allowed_data_class: the highest class that the model may learn from.
     """
 
@@ -43,7 +46,8 @@ class CleanSettings:
     golden_threshold: float = 0.8
     label_errors: Literal["drop", "keep"] = "drop"
     label_error_confidence: float = 0.5
-    personal_data: Literal["mask", "drop", "keep"] = "mask"
+    personal_data: Choice = "mask"
+    personal_data_by_class: Mapping[str, Choice] = field(default_factory=dict)
     allowed_data_class: str = "internal"
 
     def __post_init__(self) -> None:
@@ -54,12 +58,18 @@ class CleanSettings:
         """
         choices = {
             "label_errors": ("drop", "keep"),
-            "personal_data": ("mask", "drop", "keep"),
+            "personal_data": CHOICES,
             "allowed_data_class": DATA_CLASSES,
         }
         for name, values in choices.items():
             if getattr(self, name) not in values:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; use {', '.join(values)}")
+        for name, choice in self.personal_data_by_class.items():
+            if name not in DATA_CLASSES or choice not in CHOICES:
+                raise ValueError(
+                    f"personal_data_by_class says {name}: {choice}; use "
+                    f"{', '.join(DATA_CLASSES)}, and {', '.join(CHOICES)} for each"
+                )
         for name in ("near_threshold", "golden_threshold", "label_error_confidence"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; use a number in (0, 1]")
@@ -103,10 +113,16 @@ def clean(
     sheet = Worksheet.of(raw)
     sheet.refuse_data_classes(settings.allowed_data_class)
     sheet.normalise(settings.max_characters)
-    sheet.handle_personal_data(settings.personal_data)
+    choices = {
+        name: settings.personal_data_by_class.get(name, settings.personal_data)
+        for name in DATA_CLASSES
+    }
+    sheet.handle_personal_data(choices)
     sheet.settle_exact_duplicates()
     sheet.settle_near_duplicates(settings.near_threshold)
-    sheet.drop_near_golden(golden, settings.golden_threshold, settings.personal_data == "mask")
+    # Where some records are masked and others are not, golden examples are compared both ways.
+    for masked in sorted({choice == "mask" for choice in choices.values()}):
+        sheet.drop_near_golden(golden, settings.golden_threshold, masked)
     suspects = sheet.find_label_errors(
         settings.label_error_confidence, drop=settings.label_errors == "drop"
     )

@@ -8,7 +8,7 @@ Invariants:
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pandas as pd
 
@@ -16,6 +16,9 @@ from ftdm_assets.records import consensus, duplicates, personal_data
 from ftdm_assets.records.contract import DATA_CLASSES
 from ftdm_assets.records.label_errors import LIKELY, Suspect, suspected_label_errors
 from ftdm_assets.records.normalise import duplicate_key, normalise, normalise_output
+
+Choice = Literal["mask", "drop", "keep", "refuse"]
+CHOICES: tuple[str, ...] = get_args(Choice)
 
 
 @dataclass
@@ -85,15 +88,20 @@ class Worksheet:
             elif not row.output:
                 row.drop("missing_output")
 
-    def handle_personal_data(self, choice: Literal["mask", "drop", "keep"]) -> None:
-        """Mask personal data in inputs and outputs, or drop the records that hold any."""
-        if choice == "keep":
-            return
+    def handle_personal_data(self, choices: Mapping[str, Choice]) -> None:
+        """Mask personal data in inputs and outputs, or drop the records that hold any.
+
+        Args:
+            choices: what to do with a record, by its data class.
+        """
         for row in self._left():
+            choice = choices[row.data_class]
+            if choice == "keep":
+                continue
             text, kinds = personal_data.mask(row.input)
             output, output_kinds = personal_data.mask(row.output)
             found = tuple(sorted({*kinds, *output_kinds}))
-            if found and choice == "drop":
+            if found and choice != "mask":
                 row.drop("personal_data")
             elif found:
                 row.input, row.output, row.masked = text, output, found

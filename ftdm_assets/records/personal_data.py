@@ -5,6 +5,15 @@ Invariants:
   valid somewhere; one that the text calls an order, a serial, a ticket is neither.
 * Found spans never overlap; a masked text holds nothing that would be found again.
 * Patterns take linear time: a hostile text cannot stall the cleaning.
+
+Phone numbers are phonenumbers' to judge, check digits are python-stdnum's. Presidio's recognizers
+of these four kinds (presidio-analyzer 2.2.366, no language model) were measured beside this module
+on the shipped tickets: of 33 planted values both find all 33 (Presidio only with its scores of 0.4
+let in; at 0.5 it finds 16, no phone number), and both mark none of 1,770 clean tickets and none of
+3,000 BANKING77 questions. Of the 20 look-alikes of this module's tests (order and serial numbers
+that pass a check digit) Presidio marks 9, this module none; of the 15 that must be found Presidio
+misses an IBAN in small letters. It took 9.5 s where this took 0.3 s, brings spaCy along, and its
+e-mail recognizer fetches a list from the network. So it was not taken.
 """
 
 import re

@@ -61,6 +61,19 @@ def test_a_verdict_against_another_production_is_stale() -> None:
     assert decision([good(against={"production": "2" * 64})], production="2" * 64).allowed
 
 
+def test_a_verdict_on_other_evidence_is_stale() -> None:
+    def state(verdict: Verdict, evidence: str) -> str:
+        requirements = [Requirement("adapter", "good", {"minimum": 1})]
+        rests_on = {("adapter", "good", ADAPTER): evidence}
+        found = decide(NODES, requirements, {("adapter", ADAPTER): [verdict]}, {}, rests_on)
+        return found.findings[0].state
+
+    signed = good(against={"evidence": "e1"})
+    assert state(signed, "e1") == "passed"
+    assert state(signed, "e2") == "stale"
+    assert state(good(), "e1") == "stale"
+
+
 def test_an_asset_that_the_lineage_lacks_refuses() -> None:
     made = decide(NODES, [Requirement("eval_scores", "target", {})], {})
     assert "the lineage holds no eval_scores" in made.refusals[0].reason

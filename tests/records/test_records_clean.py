@@ -124,6 +124,24 @@ def test_personal_data_can_be_dropped_or_kept() -> None:
     assert kept.counts["masked"] == 0
 
 
+def test_each_data_class_has_a_choice_of_its_own() -> None:
+    rows = raw(
+        {"input": "mail jo@example.com", "data_class": "public"},
+        {"input": "or write to ann@example.com", "data_class": "internal"},
+        {"input": "ring +1 212 555 2368", "data_class": "confidential"},
+    )
+    settings = CleanSettings(
+        personal_data_by_class={"public": "refuse", "confidential": "keep"},
+        allowed_data_class="confidential",
+    )
+    result = clean(rows, {}, settings)
+    assert entry(result, "r1")["reason"] == "personal_data"
+    assert set(result.records["input"]) == {"or write to <EMAIL>", "ring +1 212 555 2368"}
+    # What was kept as it was still meets the golden example that it was copied from.
+    met = clean(rows, {"g1": "Ring +1 212 555 2368"}, settings)
+    assert entry(met, "r3")["lost_to"] == "g1"
+
+
 def test_masked_golden_examples_still_meet_their_copies() -> None:
     result = clean(raw({"input": "Mail jo@example.com"}), {"g1": "Mail ann@example.org"})
     assert entry(result, "r1")["lost_to"] == "g1"
@@ -161,6 +179,8 @@ def test_suspects_are_dropped_or_only_listed() -> None:
         ({"label_error_confidence": 2}, "label_error_confidence is 2"),
         ({"label_errors": "ask"}, "label_errors is 'ask'; use drop, keep"),
         ({"personal_data": ""}, "personal_data is ''"),
+        ({"personal_data_by_class": {"public": "ask"}}, "personal_data_by_class says public: ask"),
+        ({"personal_data_by_class": {"secret": "drop"}}, "personal_data_by_class says secret"),
         ({"allowed_data_class": "secret"}, "allowed_data_class is 'secret'; use public, internal"),
         ({"max_characters": 0}, "max_characters is 0"),
     ],
