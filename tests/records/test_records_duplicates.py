@@ -6,10 +6,10 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ftdm_assets.records import duplicates
+from ftdm_assets.records import duplicates, similarity_join
 from ftdm_assets.records.duplicates import (
     Pair,
     character_grams,
@@ -43,6 +43,16 @@ def test_one_changed_word_in_ten_is_near() -> None:
     assert similarity(one, other, word_grams) == 0.8
 
 
+@pytest.fixture(params=["compare all", "by parts"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "by parts":
+        monkeypatch.setattr(similarity_join, "_PRODUCT_CELLS", 0)
+        monkeypatch.setattr(similarity_join, "_LOW_PRODUCT_CELLS", 0)
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("way")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(TEXTS, TEXTS, THRESHOLDS, st.sampled_from([character_grams, word_grams]))
 def test_every_pair_is_found_and_no_other(
     texts_a: list[str], texts_b: list[str], threshold: float, shingles: duplicates.Shingles
@@ -65,7 +75,7 @@ def test_every_pair_is_found_and_no_other(
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [f"text {n % 7} and {n % 5}" for n in range(40)]
     whole = near_pairs(texts, None, 0.7)
-    monkeypatch.setattr(duplicates, "_BLOCK_CELLS", 1)
+    monkeypatch.setattr(similarity_join, "_BLOCK_CELLS", 1)
     assert near_pairs(texts, None, 0.7) == whole
     assert whole
 
