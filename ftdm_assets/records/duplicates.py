@@ -87,12 +87,13 @@ def near_groups(
 
     A text that occurs in a thousand variants has half a million pairs: they are not kept.
     """
-    links = np.zeros((2, 0), dtype=np.int64)
+    links = [np.zeros((2, 0), dtype=np.int64)]
     for i, j, _ in _found(texts, None, threshold, shingles):
-        links = np.concatenate([links, [i, j]], axis=1)
-        if links.shape[1] > _HELD_LINKS:
-            links = _forest(len(texts), links)
-    return groups(len(texts), zip(*_forest(len(texts), links).tolist(), strict=True))
+        links.append(np.stack([i, j]))
+        if sum(link.shape[1] for link in links) > _HELD_LINKS:
+            links = [_forest(len(texts), np.concatenate(links, axis=1))]
+    forest = _forest(len(texts), np.concatenate(links, axis=1))
+    return groups(len(texts), zip(*forest.tolist(), strict=True))
 
 
 def _forest(count: int, links: Any) -> Any:
