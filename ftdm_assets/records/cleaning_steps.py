@@ -88,10 +88,12 @@ class Worksheet:
         for row in self._left():
             text, kinds = personal_data.mask(row.input)
             output, output_kinds = personal_data.mask(row.output)
+            if not kinds and not output_kinds:
+                continue
             found = tuple(sorted({*kinds, *output_kinds}))
-            if found and choice == "drop":
+            if choice == "drop":
                 row.drop("personal_data")
-            elif found:
+            else:
                 row.input, row.output, row.masked = text, output, found
 
     def settle_exact_duplicates(self) -> None:
