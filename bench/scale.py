@@ -95,7 +95,7 @@ def neighbours(rows: GramSets, places: list[int], width: int) -> dict[int, list[
     lengths = rows.sizes[places]
     grams = [rows.grams[rows.starts[place] : rows.starts[place + 1]] for place in places]
     some = GramSets(np.concatenate([[0], np.cumsum(lengths)]), np.concatenate(grams))
-    for i, j, _ in similarity_join._compare_all(some, rows, NEAR, width, within=False):
+    for i, j, _ in similarity_join.compare_all(some, rows, NEAR, width, within=False):
         for one, other in zip(i.tolist(), j.tolist(), strict=True):
             if places[one] != other:
                 near[places[one]].append(other)

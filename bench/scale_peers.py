@@ -60,7 +60,11 @@ def text_dedup(texts: list[str]) -> list[int]:
 [input]
 input_type = "local_files"
 file_type = "parquet"
-read_arguments = {{path = "parquet", data_files = "{place}/in.parquet", split = "train", cache_dir = "{place}/cache"}}
+[input.read_arguments]
+path = "parquet"
+data_files = "{place}/in.parquet"
+split = "train"
+cache_dir = "{place}/cache"
 [algorithm]
 algorithm_name = "minhash"
 text_column = "text"

@@ -1,4 +1,4 @@
-"""Rows for the bench of scale: real texts recombined, with planted copies whose originals are known.
+"""Rows for the bench of scale: real texts recombined, with planted copies of known originals.
 
 A row is the first half of one text of BANKING77, Snips or the VADER reviews and the second half of
 another, so that a million of them differ as real ones do. Planted into them are exact copies
@@ -103,7 +103,12 @@ def _recombined(draw: random.Random, sources: list[tuple[str, str]]) -> tuple[st
 
 
 def _same(draw: random.Random, text: str) -> str:
-    changed: list[Callable[[str], str]] = [str.upper, str.lower, lambda t: t + "!", lambda t: f" {t}"]
+    changed: list[Callable[[str], str]] = [
+        str.upper,
+        str.lower,
+        lambda t: t + "!",
+        lambda t: f" {t}",
+    ]
     return draw.choice(changed)(text)
 
 

@@ -89,9 +89,15 @@ class CleanResult:
 
 
 def clean(
-    raw: pd.DataFrame, golden: Mapping[str, str], settings: CleanSettings | None = None
+    raw: pd.DataFrame,
+    golden: Mapping[str, str],
+    settings: CleanSettings | None = None,
+    *,
+    judge_labels: bool = True,
 ) -> CleanResult:
     """Clean a raw frame; ``golden`` maps the golden examples' ids to their inputs.
+
+    ``judge_labels`` of False leaves the last step out, the only one that trains a model.
 
     Raises:
         ValueError: if the frame lacks a column of the contract.
@@ -107,9 +113,11 @@ def clean(
     sheet.settle_exact_duplicates()
     sheet.settle_near_duplicates(settings.near_threshold)
     sheet.drop_near_golden(golden, settings.golden_threshold, settings.personal_data == "mask")
-    suspects = sheet.find_label_errors(
-        settings.label_error_confidence, drop=settings.label_errors == "drop"
-    )
+    suspects: list[Suspect] = []
+    if judge_labels:
+        suspects = sheet.find_label_errors(
+            settings.label_error_confidence, drop=settings.label_errors == "drop"
+        )
     return CleanResult(
         records=_records(sheet.rows),
         ledger=_ledger(sheet.rows),

@@ -119,7 +119,7 @@ class Worksheet:
             if example_id := by_key.get(duplicate_key(row.input)):
                 row.drop("golden_overlap", example_id, 1.0)
         left = self._left()
-        for pair in duplicates.nearest([row.input for row in left], texts, threshold):
+        for pair in duplicates.contaminated([row.input for row in left], texts, threshold):
             left[pair.i].drop("golden_near_duplicate", ids[pair.j], pair.similarity)
 
     def find_label_errors(self, confidence: float, *, drop: bool) -> list[Suspect]:

@@ -1,8 +1,9 @@
 """Which texts are the same, or nearly so: exact recall, no hashing tricks, no chance.
 
 Two texts are near when the Jaccard similarity of their sets of character 3-grams (lower case,
-without punctuation, white space squeezed) reaches the threshold. Grams of words are offered too:
-they compare with published figures, but one changed word in ten hides a copy from them.
+without punctuation, white space squeezed) reaches the threshold. One changed word in ten hides a
+copy from grams of words, one long word at the end hides it from grams of characters: for
+contamination, where a miss is a leak, either is enough.
 
 Invariants:
 * Every pair at or above the threshold is found, and none below it.
@@ -24,6 +25,7 @@ __all__ = [
     "Pair",
     "Shingles",
     "character_grams",
+    "contaminated",
     "groups",
     "near_groups",
     "near_pairs",
@@ -75,9 +77,11 @@ def near_pairs(
     found = [np.stack([i, j, s]) for i, j, s in _found(texts_a, texts_b, threshold, shingles)]
     if not found:
         return []
+    table = np.concatenate(found, axis=1)
+    table = table[:, np.lexsort((table[1], table[0]))]
     # The join may tell of a pair twice.
-    table = np.unique(np.concatenate(found, axis=1), axis=1)
-    return [Pair(int(i), int(j), float(score)) for i, j, score in table.T.tolist()]
+    new = np.any(np.diff(table[:2], axis=1, prepend=-1) != 0, axis=0)
+    return [Pair(int(i), int(j), float(score)) for i, j, score in table[:, new].T.tolist()]
 
 
 def near_groups(
@@ -112,13 +116,26 @@ def nearest(
     threshold: float,
     shingles: Shingles = character_grams,
 ) -> list[Pair]:
-    """Return for each of ``texts_a`` that has any its nearest of ``texts_b``, in equals the first."""
+    """Return each of ``texts_a`` with its nearest of ``texts_b``, if any; of equals the first."""
     best: dict[int, Pair] = {}
     for found in _found(texts_a, texts_b, threshold, shingles):
         for i, j, score in zip(*(part.tolist() for part in found), strict=True):
             now = best.get(i)
             if now is None or (-score, j) < (-now.similarity, now.j):
                 best[i] = Pair(i, j, score)
+    return [best[i] for i in sorted(best)]
+
+
+def contaminated(texts: Sequence[str], golden: Sequence[str], threshold: float) -> list[Pair]:
+    """Return the nearest of ``golden`` to each text that is near one by characters or by words."""
+    best = {pair.i: pair for pair in nearest(texts, golden, threshold)}
+    known = frozenset[str]().union(*map(word_grams, golden))
+    # Most texts share no three words in a row with any golden example.
+    meeting = [i for i, text in enumerate(texts) if not known.isdisjoint(word_grams(text))]
+    for pair in nearest([texts[i] for i in meeting], golden, threshold, word_grams):
+        i = meeting[pair.i]
+        if i not in best or pair.similarity > best[i].similarity:
+            best[i] = Pair(i, pair.j, pair.similarity)
     return [best[i] for i in sorted(best)]
 
 

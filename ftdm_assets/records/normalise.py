@@ -57,7 +57,9 @@ def _fold(text: str) -> str:
 
 def _visible(text: str) -> str:
     if text.isascii():
-        return text if text.isprintable() else _ASCII_ENDS.sub("\n", text).translate(_ASCII_CONTROLS)
+        return (
+            text if text.isprintable() else _ASCII_ENDS.sub("\n", text).translate(_ASCII_CONTROLS)
+        )
     text = _SURROGATES.sub("\ufffd", text)
     text = _INVISIBLE.sub("", _LINE_ENDS.sub("\n", text))
     text = "".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")

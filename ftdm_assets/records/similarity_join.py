@@ -38,7 +38,7 @@ Found = tuple[Any, Any, Any]
 
 
 def join(left: GramSets, right: GramSets | None, threshold: float, width: int) -> Iterator[Found]:
-    """Yield arrays (i, j, similarity) of all pairs, each pair once, in no particular order.
+    """Yield arrays (i, j, similarity) of all pairs, in no particular order; one may come twice.
 
     ``right`` of None means within ``left``, with i < j; ``width`` is the number of grams.
     """
@@ -46,7 +46,7 @@ def join(left: GramSets, right: GramSets | None, threshold: float, width: int) -
     cells = len(left) * len(other)
     most = _LOW_PRODUCT_CELLS if threshold < _LOW_THRESHOLD else _PRODUCT_CELLS
     if cells <= most:
-        yield from _compare_all(left, other, threshold, width, within=right is None)
+        yield from compare_all(left, other, threshold, width, within=right is None)
     else:
         yield from _Join(left, right, threshold, width).pairs()
 
@@ -56,9 +56,10 @@ def _matrix(sets: GramSets, width: int) -> Any:
     return sparse.csr_matrix((ones, sets.grams, sets.starts), shape=(len(sets), width))
 
 
-def _compare_all(
+def compare_all(
     left: GramSets, right: GramSets, threshold: float, width: int, *, within: bool
 ) -> Iterator[Found]:
+    """Do what ``join`` does by comparing all with all, in blocks: quadratic time."""
     matrix, turned = _matrix(left, width), _matrix(right, width).T.tocsr()
     step = max(1, _BLOCK_CELLS // len(right))
     for start in range(0, len(left), step):
@@ -168,7 +169,6 @@ class _Join:
 
     def _classes(self) -> Iterator[tuple[int, int, int]]:
         """Yield bounds (a, b, c): a set of a..b-1 grams has its like among those of a..c-1."""
-
         sizes = np.union1d(self.left.sizes, self.right.sizes)
 
         def largest(size: int) -> int:
@@ -269,6 +269,8 @@ def _equal(probes: Any, among: Any) -> Iterator[tuple[Any, Any]]:
         stop = max(start + 1, int(np.searchsorted(ends, done + _CHUNK, side="right")))
         some = slice(start, stop)
         repeated = np.repeat(places[some], counts[some])
-        offsets = np.arange(len(repeated)) - np.repeat(ends[some] - counts[some] - done, counts[some])
+        offsets = np.arange(len(repeated)) - np.repeat(
+            ends[some] - counts[some] - done, counts[some]
+        )
         yield repeated, order[np.repeat(begins[some], counts[some]) + offsets]
         start = stop
