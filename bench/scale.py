@@ -44,7 +44,7 @@ _LIMIT_SECONDS = 3600
 class Result:
     """What a tool dropped, in how many seconds (wall, processor), and its peak memory in GB.
 
-    Processor time and memory are those of its main process: text-dedup has workers beside it.
+    Memory is that of its main process: text-dedup has workers beside it.
     """
 
     tool: str
