@@ -14,7 +14,7 @@ from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.provenance.digests import file_digest
 from ftdm_assets.records.clean import CleanSettings, clean
-from ftdm_assets.records.duplicates import near_pairs
+from ftdm_assets.records.duplicates import contaminated, near_pairs
 from ftdm_assets.records.frames import plain_rows
 from ftdm_assets.records.mix import Instruction, training_rows
 from ftdm_assets.records.personal_data import find
@@ -100,6 +100,7 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
             "No kept record is near a golden example.",
             lambda r: _no_golden_overlap(r, cleaning.golden_threshold),
             {"golden_threshold": cleaning.golden_threshold},
+            version="2",
         ),
         CheckPlan(
             "cleaned_dataset",
@@ -285,7 +286,7 @@ def _no_duplicates(reading: Reading, threshold: float) -> Outcome:
 
 def _no_golden_overlap(reading: Reading, threshold: float) -> Outcome:
     rows, golden = reading.records("cleaned_dataset"), reading.records("golden_set")
-    pairs = near_pairs([r["input"] for r in rows], [g["input"] for g in golden], threshold)
+    pairs = contaminated([r["input"] for r in rows], [g["input"] for g in golden], threshold)
     named = [f"{rows[p.i]['record_id']} ~ {golden[p.j]['example_id']}" for p in pairs[:5]]
     return Outcome(
         not pairs,

@@ -99,9 +99,15 @@ class CleanResult:
 
 
 def clean(
-    raw: pd.DataFrame, golden: Mapping[str, str], settings: CleanSettings | None = None
+    raw: pd.DataFrame,
+    golden: Mapping[str, str],
+    settings: CleanSettings | None = None,
+    *,
+    judge_labels: bool = True,
 ) -> CleanResult:
     """Clean a raw frame; ``golden`` maps the golden examples' ids to their inputs.
+
+    ``judge_labels`` of False leaves the last step out, the only one that trains a model.
 
     Raises:
         ValueError: if the frame lacks a column of the contract.
@@ -123,9 +129,11 @@ def clean(
     # Where some records are masked and others are not, golden examples are compared both ways.
     for masked in sorted({choice == "mask" for choice in choices.values()}):
         sheet.drop_near_golden(golden, settings.golden_threshold, masked)
-    suspects = sheet.find_label_errors(
-        settings.label_error_confidence, drop=settings.label_errors == "drop"
-    )
+    suspects: list[Suspect] = []
+    if judge_labels:
+        suspects = sheet.find_label_errors(
+            settings.label_error_confidence, drop=settings.label_errors == "drop"
+        )
     return CleanResult(
         records=_records(sheet.rows),
         ledger=_ledger(sheet.rows),

@@ -21,7 +21,7 @@ Choice = Literal["mask", "drop", "keep", "refuse"]
 CHOICES: tuple[str, ...] = get_args(Choice)
 
 
-@dataclass
+@dataclass(slots=True)
 class Row:
     """A raw row on its way through the steps; ``reason`` is blank while it is kept."""
 
@@ -48,10 +48,6 @@ class Row:
         """Drop the row."""
         self.reason, self.lost_to, self.similarity = reason, lost_to, similarity
 
-    def rank(self) -> tuple[str, str, str]:
-        """Return the row's place in an order by content."""
-        return (self.input, self.output, self.record_id)
-
 
 @dataclass(frozen=True)
 class Worksheet:
@@ -68,7 +64,7 @@ class Worksheet:
         return Worksheet([Row(*values) for values in zip(*columns, numbers, strict=True)])
 
     def _left(self) -> list[Row]:
-        return sorted((row for row in self.rows if row.kept), key=Row.rank)
+        return [row for row in self.rows if row.kept]
 
     def refuse_data_classes(self, allowed: str) -> None:
         """Drop what is above the allowed class, or of no known class."""
@@ -100,10 +96,12 @@ class Worksheet:
                 continue
             text, kinds = personal_data.mask(row.input)
             output, output_kinds = personal_data.mask(row.output)
+            if not kinds and not output_kinds:
+                continue
             found = tuple(sorted({*kinds, *output_kinds}))
-            if found and choice != "mask":
+            if choice != "mask":
                 row.drop("personal_data")
-            elif found:
+            else:
                 row.input, row.output, row.masked = text, output, found
 
     def settle_exact_duplicates(self) -> None:
@@ -115,8 +113,7 @@ class Worksheet:
     def settle_near_duplicates(self, threshold: float) -> None:
         """Let near duplicates agree on one record; a record speaks for those it has absorbed."""
         left = self._left()
-        pairs = duplicates.near_pairs([row.input for row in left], None, threshold)
-        groups = duplicates.groups(len(left), ((pair.i, pair.j) for pair in pairs))
+        groups = duplicates.near_groups([row.input for row in left], threshold)
         _settle(left, groups, "near_duplicate", duplicates.similarity)
 
     def drop_near_golden(self, golden: Mapping[str, str], threshold: float, masked: bool) -> None:
@@ -130,10 +127,8 @@ class Worksheet:
             if example_id := by_key.get(duplicate_key(row.input)):
                 row.drop("golden_overlap", example_id, 1.0)
         left = self._left()
-        pairs = duplicates.near_pairs([row.input for row in left], texts, threshold)
-        for pair in sorted(pairs, key=lambda p: (p.i, -p.similarity, p.j)):
-            if left[pair.i].kept:
-                left[pair.i].drop("golden_near_duplicate", ids[pair.j], pair.similarity)
+        for pair in duplicates.contaminated([row.input for row in left], texts, threshold):
+            left[pair.i].drop("golden_near_duplicate", ids[pair.j], pair.similarity)
 
     def find_label_errors(self, confidence: float, *, drop: bool) -> list[Suspect]:
         """Return suspected label errors; drop those that reach the confidence."""

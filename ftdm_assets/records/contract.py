@@ -7,9 +7,10 @@ Invariants:
 """
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -50,7 +51,8 @@ def parse_time(text: str) -> datetime | None:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-def _is_time(text: Any) -> bool:
+@lru_cache(maxsize=100_000)
+def _is_time(text: str) -> bool:
     try:
         parse_time(text)
     except (ValueError, OverflowError):
@@ -66,8 +68,12 @@ def _is_filled(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def _check(test: Any, reason: str) -> pa.Check:
-    return pa.Check(test, element_wise=True, error=reason)
+def _check(test: Callable[[Any], bool], reason: str) -> pa.Check:
+    # A column at a time: pandera's own element-wise way costs three times as much.
+    def whole(column: Any) -> Any:
+        return pd.Series([test(value) for value in column], index=column.index, dtype=bool)
+
+    return pa.Check(whole, error=reason)
 
 
 def raw_schema() -> pa.DataFrameSchema:
@@ -136,6 +142,8 @@ def _problem(frame: pd.DataFrame, case: dict[Any, Any]) -> Problem:
 
 
 def _duplicate_ids(frame: pd.DataFrame) -> Iterable[Problem]:
+    if frame["record_id"].is_unique:
+        return
     first: dict[str, int] = {}
     for record_id, number in zip(frame["record_id"], frame["row"], strict=True):
         if record_id in first:

@@ -29,6 +29,9 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 LIKELY = 0.5
 _FOLDS = 5
+# Beyond so many records the models learn from a share of each class, drawn by content, and judge
+# all: time grows with the number of records, memory does not grow with their features.
+MOST_KNOWN = 20_000
 
 
 @dataclass(frozen=True)
@@ -78,40 +81,54 @@ def _shuffled(text: str) -> str:
 
 def _out_of_fold(texts: Sequence[str], given: Any, classes: int) -> Any:
     """Return log probabilities, shape (texts, classes)."""
-    folds = np.empty(len(texts), dtype=np.int64)
+    folds, ranks = np.empty(len(texts), dtype=np.int64), np.empty(len(texts), dtype=np.int64)
     dealt: dict[int, int] = defaultdict(int)
     for place, label in enumerate(given.tolist()):
-        folds[place] = (dealt[label] + label) % _FOLDS
+        folds[place], ranks[place] = (dealt[label] + label) % _FOLDS, dealt[label]
         dealt[label] += 1
+    large = len(texts) > MOST_KNOWN
+    most = max(_FOLDS, MOST_KNOWN // classes) if large else len(texts)
+    known = np.flatnonzero(ranks < most)
     # Word counts may be taken over all texts: they know no labels.
     features = make_union(
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\S+"),  # noqa: S106
         TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, min_df=2),
     )
-    table = features.fit_transform(texts).tocsr()
+    table = features.fit_transform([texts[place] for place in known]).tocsr()
     scores = np.zeros((len(texts), classes))
     # One thread: faster on so small a problem, and the same sums on every machine.
     with threadpool_limits(1):
-        for fold in range(_FOLDS):
-            known, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-            model = LogisticRegression(C=10.0, max_iter=200, tol=1e-3)
-            scores[held] = model.fit(table[known], given[known]).predict_log_proba(table[held])
+        models = [
+            LogisticRegression(C=10.0, max_iter=200, tol=1e-3).fit(table[seen], given[known[seen]])
+            for seen in (np.flatnonzero(folds[known] != fold) for fold in range(_FOLDS))
+        ]
+        for start in range(0, len(texts), MOST_KNOWN):
+            part = slice(start, start + MOST_KNOWN)
+            block = features.transform(texts[part]).tocsr() if large else table
+            for fold, model in enumerate(models):
+                held = np.flatnonzero(folds[part] == fold)
+                if len(held):
+                    scores[start + held] = model.predict_log_proba(block[held])
     return scores
 
 
 def _error_probabilities(scores: Any, given: Any) -> Any:
     """Return for each row the posterior probability that its given label is wrong."""
 
-    def parts(sharpness: float, noise: float) -> tuple[Any, Any]:
-        sharp = log_softmax(np.exp(sharpness) * scores, axis=1)
-        right = np.exp(sharp[np.arange(len(given)), given])
+    def parts(sharpness: float, noise: float, start: int) -> tuple[Any, Any]:
+        rows, labels = scores[start : start + MOST_KNOWN], given[start : start + MOST_KNOWN]
+        sharp = log_softmax(np.exp(sharpness) * rows, axis=1)
+        right = np.exp(sharp[np.arange(len(labels)), labels])
         share = expit(noise)
         return (1 - share) * right, share * (1 - right) / (scores.shape[1] - 1)
 
     def loss(settings: Any) -> float:
-        right, wrong = parts(*settings)
+        right, wrong = parts(*settings, 0)
         return float(-np.log(right + wrong + 1e-300).mean())
 
     fitted = minimize(loss, [0.5, -3.5], method="Nelder-Mead")
-    right, wrong = parts(*fitted.x)
-    return wrong / (right + wrong + 1e-300)
+    found = []
+    for start in range(0, len(given), MOST_KNOWN):
+        right, wrong = parts(*fitted.x, start)
+        found.append(wrong / (right + wrong + 1e-300))
+    return np.concatenate(found)

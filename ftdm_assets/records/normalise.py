@@ -16,6 +16,12 @@ _MANY_NEWLINES = re.compile(r"\n{3,}")
 # Invisible and without meaning; the joiners U+200C and U+200D have one, in emoji and scripts.
 _INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
+# What the general way comes to where all is ASCII, in a tenth of the time.
+_ASCII_ENDS = re.compile("\r\n|[\r\v\f]")
+_ASCII_CONTROLS = {code: None for code in (*range(32), 127) if chr(code) not in "\n\t"}
+_ASCII_PUNCTUATION = {
+    code: None for code in range(128) if unicodedata.category(chr(code)).startswith("P")
+}
 
 
 def normalise(text: str) -> str:
@@ -36,6 +42,9 @@ def duplicate_key(text: str) -> str:
 
     A text of nothing but punctuation keeps it: "?" and "!" are not the same.
     """
+    if text.isascii():
+        folded = text.casefold()
+        return " ".join(folded.translate(_ASCII_PUNCTUATION).split()) or " ".join(folded.split())
     folded = _fold(text)
     bare = "".join(c for c in folded if not unicodedata.category(c).startswith("P"))
     # Folded again, since letters and accents that had punctuation between them may now combine.
@@ -47,6 +56,10 @@ def _fold(text: str) -> str:
 
 
 def _visible(text: str) -> str:
+    if text.isascii():
+        return (
+            text if text.isprintable() else _ASCII_ENDS.sub("\n", text).translate(_ASCII_CONTROLS)
+        )
     text = _SURROGATES.sub("\ufffd", text)
     text = _INVISIBLE.sub("", _LINE_ENDS.sub("\n", text))
     text = "".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")

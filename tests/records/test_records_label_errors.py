@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ftdm_assets.records import label_errors
 from ftdm_assets.records.label_errors import Suspect, suspected_label_errors
 
 BANKING = Path(__file__).resolve().parents[3] / "shared/data/banking77/train.csv"
@@ -49,6 +50,20 @@ def test_the_order_of_the_rows_does_not_matter() -> None:
     found = suspected_label_errors(ids, texts, labels, 0.05)
     assert found == suspected_label_errors(backward[0], backward[1], backward[2], 0.05)
     assert found[0] == Suspect("r010", labels[10], found[0].suggested, found[0].confidence)
+
+
+def test_a_large_set_is_judged_whole_by_models_that_know_a_part(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ids, texts, labels = topical(300)
+    right = list(labels)
+    for place in (3, 40, 77, 210, 290):
+        labels[place] = "parcel" if right[place] != "parcel" else "device"
+    whole = suspected_label_errors(ids, texts, labels)
+    monkeypatch.setattr(label_errors, "MOST_KNOWN", 90)
+    part = suspected_label_errors(ids, texts, labels)
+    assert {s.record_id for s in part} == {s.record_id for s in whole}
+    assert len(part) == 5
 
 
 def test_labels_that_the_texts_do_not_tell_apart_are_left_alone() -> None:
