@@ -90,6 +90,12 @@ class CleaningSettings(_Section):
     max_characters: int = Field(4000, ge=1, examples=[4000])
     near_threshold: Share = Field(0.8, examples=[0.8])
     golden_threshold: Share = Field(0.8, examples=[0.8])
+    minimum_consensus: Share = Field(
+        0.8,
+        gt=0,
+        examples=[0.8],
+        description="Annotations of one text that give no label this confidence send it to review.",
+    )
     label_errors: Literal["drop", "keep"] = Field("drop", examples=["drop"])
     label_error_confidence: Share = Field(0.5, examples=[0.5])
     personal_data: Literal["mask", "drop", "keep"] = Field("mask", examples=["mask"])

@@ -1,12 +1,14 @@
 """Stage ``labels``: the raw snapshot and the golden set."""
 
 import hashlib
+from dataclasses import asdict
 
 import pandas as pd
 
+from ftdm_assets import agreement_pictures
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading, Tools
 from ftdm_assets.model_folder import ModelFolder
-from ftdm_assets.records.agreement import agreement
+from ftdm_assets.records.agreement import AgreementResult, agreement
 from ftdm_assets.records.contract import Problem, contract_problems, unknown_labels
 from ftdm_assets.records.duplicates import near_pairs
 from ftdm_assets.records.frames import plain_rows
@@ -34,7 +36,7 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             description="An immutable snapshot of the label source: every annotation with "
             "annotator, time, source and data class.",
             build=_build_raw,
-            version="2",
+            version="3",
             config={**raw_config, **taxonomy},
             sources=lambda m: {LABEL_SOURCE: label_source(m).state()},
             source_names=(LABEL_SOURCE,),
@@ -177,9 +179,28 @@ def _build_raw(reading: Reading, tools: Tools) -> Built:
             "first_unknown_labels": [_told(problem) for problem in unknown[:_SHOWN]],
             "alpha": agreed.alpha,
             "items_with_several_annotators": agreed.items,
+            "kappa_by_annotator": {
+                one.annotator: {"items": one.items, "kappa": one.kappa}
+                for one in agreed.by_annotator
+            },
+            "kappa_by_label": {
+                one.label: {"items": one.items, "kappa": one.kappa} for one in agreed.by_label
+            },
             "newest": str(frame["annotated_at"].max()) if len(frame) else "",
         },
+        attachments={"agreement": reading.store.put_document("agreement", asdict(agreed))},
+        pictures=_agreement_pictures(agreed),
     )
+
+
+def _agreement_pictures(agreed: AgreementResult) -> dict[str, bytes]:
+    """Draw the agreement, where two annotators have met."""
+    if not agreed.items:
+        return {}
+    return {
+        "agreement of annotators": agreement_pictures.agreement_matrix(agreed),
+        "agreement on labels": agreement_pictures.label_agreement(agreed),
+    }
 
 
 def _told(problem: Problem) -> str:
