@@ -13,6 +13,7 @@ from ftdm_assets.records.contract import Problem, contract_problems, unknown_lab
 from ftdm_assets.records.duplicates import near_pairs
 from ftdm_assets.records.frames import plain_rows
 from ftdm_assets.sources.label_source import label_source
+from ftdm_assets.sources.places import local_copy, place_state
 from golden.examples import Example, read_examples
 
 GROUP = "labels"
@@ -49,7 +50,9 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             build=_build_golden,
             version="1",
             config={**golden_config, **taxonomy, "labels_only": labels.labels_only},
-            sources=lambda m: {GOLDEN_SOURCE: m.file_digest(m.settings.golden.path, "golden.path")},
+            sources=lambda m: {
+                GOLDEN_SOURCE: place_state(m, m.settings.golden.path, "golden.path")
+            },
             source_names=(GOLDEN_SOURCE,),
             kinds=("jsonl",),
         ),
@@ -132,12 +135,12 @@ def read_golden(model: ModelFolder) -> list[Example]:
         GoldenError: naming file, row and remedy.
     """
     settings = model.settings.golden
-    model.file_digest(settings.path, "golden.path")
-    examples = read_examples(
-        model.resolve(settings.path),
-        input_column=settings.columns.input,
-        output_column=settings.columns.output,
-    )
+    with local_copy(model, settings.path, "golden.path") as path:
+        examples = read_examples(
+            path,
+            input_column=settings.columns.input,
+            output_column=settings.columns.output,
+        )
     only = model.settings.labels.labels_only
     if only is not None:
         examples = [example for example in examples if example.output in only]
