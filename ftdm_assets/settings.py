@@ -51,11 +51,31 @@ class ColumnSettings(_Section):
     annotated_at: str | None = Field(None, examples=["labelled_at"])
 
 
+class HuggingFaceSettings(_Section):
+    """A Hugging Face dataset: a saved folder, or a Hub id at a commit."""
+
+    dataset: str = Field(min_length=1, examples=["ORG/NAME"])
+    revision: str | None = Field(
+        None, examples=["0123456789abcdef0123456789abcdef01234567"], description="A commit hash."
+    )
+    split: str = Field("train", examples=["train"])
+    config: str | None = Field(None, examples=["default"])
+
+
+class ArgillaSettings(_Section):
+    """Which field of an Argilla record is the input, and which question gives the label."""
+
+    field: str = Field("text", examples=["text"])
+    question: str = Field("label", examples=["label"])
+
+
 class LabelSettings(_Section):
     """Where the labels come from and what a raw snapshot has to satisfy."""
 
-    source: Literal["file"] = Field("file", examples=["file"])
-    path: str = Field(examples=["tickets.jsonl"])
+    source: Literal["file", "hugging_face", "argilla"] = Field("file", examples=["file"])
+    path: str = Field("", examples=["tickets.jsonl"])
+    hugging_face: HuggingFaceSettings | None = Field(None, examples=[{"dataset": "ORG/NAME"}])
+    argilla: ArgillaSettings = ArgillaSettings()
     columns: ColumnSettings = ColumnSettings()
     data_class: Literal["public", "internal", "confidential", "restricted"] = Field(
         "internal", examples=["internal"]
@@ -260,10 +280,16 @@ def parse_settings(attributes: dict[str, Any], where: str) -> DomainModelSetting
         SettingsError: one line a mistake.
     """
     try:
-        return DomainModelSettings.model_validate(attributes)
+        settings = DomainModelSettings.model_validate(attributes)
     except ValidationError as error:
         lines = [f"{where}: {_explain(dict(item))}" for item in error.errors()]
         raise SettingsError("\n".join(dict.fromkeys(lines))) from None
+    labels = settings.labels
+    needed = "hugging_face" if labels.source == "hugging_face" else "path"
+    if not getattr(labels, needed):
+        explained = _explain({"type": "missing", "loc": ("labels", needed)})
+        raise SettingsError(f"{where}: {explained}")
+    return settings
 
 
 def _with_environment(value: Any) -> Any:

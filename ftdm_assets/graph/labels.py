@@ -27,7 +27,15 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
     labels, golden = model.settings.labels, model.settings.golden
     taxonomy = {"labels": model.labels()}
     raw_config = labels.model_dump(
-        include={"source", "columns", "data_class", "sample", "labels_only"}
+        include={
+            "source",
+            "hugging_face",
+            "argilla",
+            "columns",
+            "data_class",
+            "sample",
+            "labels_only",
+        }
     )
     golden_config = golden.model_dump(exclude={"path", "minimum"})
     return [

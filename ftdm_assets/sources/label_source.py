@@ -5,15 +5,16 @@ Invariants:
 * ``read`` gives the whole source or an error: never a part of it, never a mixture of two states.
 """
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import pandas as pd
 
 from ftdm_assets.model_folder import ModelFolder
-from ftdm_assets.settings import ColumnSettings
-from ftdm_assets.sources.files import RecordDefaults, find_columns, read_records
+from ftdm_assets.sources.argilla import ArgillaSource
+from ftdm_assets.sources.files import RecordDefaults, read_named_columns
+from ftdm_assets.sources.hugging_face import HuggingFaceSource
 from ftdm_assets.sources.places import local_copy, place_state
 
 
@@ -64,18 +65,11 @@ class FileSource:
             return read_named_columns(path, settings.columns, defaults)
 
 
-def read_named_columns(path: Path, named: ColumnSettings, defaults: RecordDefaults) -> pd.DataFrame:
-    """Read a table's rows as annotations; columns that the settings do not name are found.
-
-    Raises:
-        SourceError: one sentence that names file, row and remedy.
-    """
-    columns = find_columns(path, input_column=named.input, output_column=named.output)
-    chosen = named.model_dump(include={"record_id", "annotator", "annotated_at"})
-    columns = replace(columns, **{name: value for name, value in chosen.items() if value})
-    return read_records(path, columns, defaults)
-
-
 def label_source(model: ModelFolder) -> LabelSource:
     """Return the source that the settings choose."""
-    return FileSource(model)
+    sources: dict[str, Callable[[ModelFolder], LabelSource]] = {
+        "file": FileSource,
+        "hugging_face": HuggingFaceSource,
+        "argilla": ArgillaSource,
+    }
+    return sources[model.settings.labels.source](model)

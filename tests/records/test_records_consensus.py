@@ -1,6 +1,6 @@
 """The decision of a group of duplicates, and that the order of its members never matters."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ftdm_assets.records.consensus import Decision, Member, Terms, decide, review_item
@@ -97,6 +97,7 @@ MEMBERS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(MEMBERS, st.floats(0.01, 1), st.randoms(use_true_random=False))
 def test_order_never_matters_and_nobody_is_forgotten(
     members: list[Member], minimum: float, random: st.DataObject

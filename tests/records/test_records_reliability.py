@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.agreement import Planted, planted
@@ -55,6 +55,7 @@ ITEMS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(ITEMS, st.randoms(use_true_random=False))
 def test_any_votes_in_any_order_give_the_same_probabilities(
     items: Sequence[dict[str, str]], random: st.DataObject
