@@ -53,11 +53,31 @@ class ColumnSettings(_Section):
     annotated_at: str | None = Field(None, examples=["labelled_at"])
 
 
+class HuggingFaceSettings(_Section):
+    """A Hugging Face dataset: a saved folder, or a Hub id at a commit."""
+
+    dataset: str = Field(min_length=1, examples=["ORG/NAME"])
+    revision: str | None = Field(
+        None, examples=["0123456789abcdef0123456789abcdef01234567"], description="A commit hash."
+    )
+    split: str = Field("train", examples=["train"])
+    config: str | None = Field(None, examples=["default"])
+
+
+class ArgillaSettings(_Section):
+    """Which field of an Argilla record is the input, and which question gives the label."""
+
+    field: str = Field("text", examples=["text"])
+    question: str = Field("label", examples=["label"])
+
+
 class LabelSettings(_Section):
     """Where the labels come from and what a raw snapshot has to satisfy."""
 
-    source: Literal["file"] = Field("file", examples=["file"])
-    path: str = Field(examples=["tickets.jsonl"])
+    source: Literal["file", "hugging_face", "argilla"] = Field("file", examples=["file"])
+    path: str = Field("", examples=["tickets.jsonl"])
+    hugging_face: HuggingFaceSettings | None = Field(None, examples=[{"dataset": "ORG/NAME"}])
+    argilla: ArgillaSettings = ArgillaSettings()
     columns: ColumnSettings = ColumnSettings()
     data_class: DataClass = Field("internal", examples=["internal"])
     sample: int | None = Field(
@@ -90,6 +110,12 @@ class CleaningSettings(_Section):
     max_characters: int = Field(4000, ge=1, examples=[4000])
     near_threshold: Share = Field(0.8, examples=[0.8])
     golden_threshold: Share = Field(0.8, examples=[0.8])
+    minimum_consensus: Share = Field(
+        0.8,
+        gt=0,
+        examples=[0.8],
+        description="Annotations of one text that give no label this confidence send it to review.",
+    )
     label_errors: Literal["drop", "keep"] = Field("drop", examples=["drop"])
     label_error_confidence: Share = Field(0.5, examples=[0.5])
     personal_data: PersonalData = Field(
@@ -279,10 +305,16 @@ def parse_settings(attributes: dict[str, Any], where: str) -> DomainModelSetting
         SettingsError: one line a mistake.
     """
     try:
-        return DomainModelSettings.model_validate(attributes)
+        settings = DomainModelSettings.model_validate(attributes)
     except ValidationError as error:
         lines = [f"{where}: {_explain(dict(item))}" for item in error.errors()]
         raise SettingsError("\n".join(dict.fromkeys(lines))) from None
+    labels = settings.labels
+    needed = "hugging_face" if labels.source == "hugging_face" else "path"
+    if not getattr(labels, needed):
+        explained = _explain({"type": "missing", "loc": ("labels", needed)})
+        raise SettingsError(f"{where}: {explained}")
+    return settings
 
 
 def _with_environment(value: Any) -> Any:

@@ -47,7 +47,7 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             description="Normalised, deduplicated, decontaminated, de-noised records, with a "
             "ledger that accounts for every raw record.",
             build=_build_cleaned,
-            version="2",
+            version="3",
             config={
                 **model.settings.cleaning.model_dump(),
                 "sign_off_sample": model.settings.sign_off.sample,
@@ -181,10 +181,15 @@ def _build_cleaned(reading: Reading, tools: Tools) -> Built:
             "dropped": dict(sorted(reasons.items())),
             "masked": masked,
             "suspects": len(result.suspects),
+            "to_review": len(result.review),
+            "reliability": dict(result.reliability.by_annotator),
         },
         attachments={
             "ledger": reading.store.put_records("ledger", ledger),
             "suspects": reading.store.put_records("suspects", [vars(s) for s in result.suspects]),
+            "review_items": reading.store.put_records(
+                "review_items", [item.row() for item in result.review]
+            ),
         },
         pictures={
             "label balance": pictures.label_balance(before, after),

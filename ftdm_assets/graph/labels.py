@@ -1,17 +1,20 @@
 """Stage ``labels``: the raw snapshot and the golden set."""
 
 import hashlib
+from dataclasses import asdict
 
 import pandas as pd
 
+from ftdm_assets import agreement_pictures
 from ftdm_assets.graph import protection
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading, Tools
 from ftdm_assets.model_folder import ModelFolder
-from ftdm_assets.records.agreement import agreement
+from ftdm_assets.records.agreement import AgreementResult, agreement
 from ftdm_assets.records.contract import Problem, contract_problems, unknown_labels
 from ftdm_assets.records.duplicates import near_pairs
 from ftdm_assets.records.frames import plain_rows
 from ftdm_assets.sources.label_source import label_source
+from ftdm_assets.sources.places import local_copy, place_state
 from golden.examples import Example, read_examples
 
 GROUP = "labels"
@@ -25,7 +28,15 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
     labels, golden = model.settings.labels, model.settings.golden
     taxonomy = {"labels": model.labels()}
     raw_config = labels.model_dump(
-        include={"source", "columns", "data_class", "sample", "labels_only"}
+        include={
+            "source",
+            "hugging_face",
+            "argilla",
+            "columns",
+            "data_class",
+            "sample",
+            "labels_only",
+        }
     )
     golden_config = golden.model_dump(exclude={"path", "minimum"})
     return [
@@ -48,7 +59,9 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             build=_build_golden,
             version="1",
             config={**golden_config, **taxonomy, "labels_only": labels.labels_only},
-            sources=lambda m: {GOLDEN_SOURCE: m.file_digest(m.settings.golden.path, "golden.path")},
+            sources=lambda m: {
+                GOLDEN_SOURCE: place_state(m, m.settings.golden.path, "golden.path")
+            },
             source_names=(GOLDEN_SOURCE,),
             kinds=("jsonl",),
         ),
@@ -132,12 +145,12 @@ def read_golden(model: ModelFolder) -> list[Example]:
         GoldenError: naming file, row and remedy.
     """
     settings = model.settings.golden
-    model.file_digest(settings.path, "golden.path")
-    examples = read_examples(
-        model.resolve(settings.path),
-        input_column=settings.columns.input,
-        output_column=settings.columns.output,
-    )
+    with local_copy(model, settings.path, "golden.path") as path:
+        examples = read_examples(
+            path,
+            input_column=settings.columns.input,
+            output_column=settings.columns.output,
+        )
     only = model.settings.labels.labels_only
     if only is not None:
         examples = [example for example in examples if example.output in only]
@@ -179,10 +192,29 @@ def _build_raw(reading: Reading, tools: Tools) -> Built:
             "first_unknown_labels": [_told(problem) for problem in unknown[:_SHOWN]],
             "alpha": agreed.alpha,
             "items_with_several_annotators": agreed.items,
+            "kappa_by_annotator": {
+                one.annotator: {"items": one.items, "kappa": one.kappa}
+                for one in agreed.by_annotator
+            },
+            "kappa_by_label": {
+                one.label: {"items": one.items, "kappa": one.kappa} for one in agreed.by_label
+            },
             "newest": str(frame["annotated_at"].max()) if len(frame) else "",
             "data_classes": protection.data_classes(frame),
         },
+        attachments={"agreement": reading.store.put_document("agreement", asdict(agreed))},
+        pictures=_agreement_pictures(agreed),
     )
+
+
+def _agreement_pictures(agreed: AgreementResult) -> dict[str, bytes]:
+    """Draw the agreement, where two annotators have met."""
+    if not agreed.items:
+        return {}
+    return {
+        "agreement of annotators": agreement_pictures.agreement_matrix(agreed),
+        "agreement on labels": agreement_pictures.label_agreement(agreed),
+    }
 
 
 def _told(problem: Problem) -> str:

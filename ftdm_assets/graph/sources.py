@@ -12,6 +12,7 @@ from ftdm_assets.graph.shell import asset_key
 from ftdm_assets.quiet import accepted_notices
 from ftdm_assets.settings import SettingsError
 from ftdm_assets.sources.label_source import label_source
+from ftdm_assets.sources.tables import SourceError
 
 _SENSOR_SECONDS = 30
 _TAG = "dagster/data_version"
@@ -77,7 +78,7 @@ def source_sensor(graph: GraphPlan) -> dg.SensorDefinition:
     def _sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         try:
             events = observe(graph, context.instance)
-        except SettingsError as error:
+        except (SettingsError, SourceError) as error:
             return dg.SkipReason(str(error))
         if not events:
             return dg.SkipReason("No source has changed.")

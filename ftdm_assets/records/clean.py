@@ -19,9 +19,12 @@ from typing import Any, Literal
 import pandas as pd
 
 from ftdm_assets.records.cleaning_steps import CHOICES, Choice, Row, Worksheet
+from ftdm_assets.records.consensus import ReviewItem, Terms
 from ftdm_assets.records.contract import DATA_CLASSES, RAW_COLUMNS
 from ftdm_assets.records.label_errors import Suspect
+from ftdm_assets.records.reliability import Reliability
 
+RECORD_COLUMNS = (*RAW_COLUMNS, "consensus_confidence", "votes")
 LEDGER_COLUMNS = ("row", "record_id", "outcome", "reason", "lost_to", "similarity", "masked")
 
 
@@ -33,6 +36,8 @@ class CleanSettings:
         max_characters: inputs longer than this are dropped.
         near_threshold: similarity (0-1) from which two records are near duplicates.
         golden_threshold: similarity from which a record is too near to a golden example.
+        minimum_consensus: annotations of one input that give no label this confidence (0-1) lose
+            it, and it goes to review.
         label_errors: drop suspected label errors, or keep and list them only.
         label_error_confidence: suspects less likely to be wrong than this (0-1) are not dropped.
         personal_data: mask it, drop the record, or keep it as it is. ``refuse`` drops as well: a
@@ -44,6 +49,7 @@ class CleanSettings:
     max_characters: int = 4000
     near_threshold: float = 0.8
     golden_threshold: float = 0.8
+    minimum_consensus: float = 0.8
     label_errors: Literal["drop", "keep"] = "drop"
     label_error_confidence: float = 0.5
     personal_data: Choice = "mask"
@@ -70,7 +76,8 @@ class CleanSettings:
                     f"personal_data_by_class says {name}: {choice}; use "
                     f"{', '.join(DATA_CLASSES)}, and {', '.join(CHOICES)} for each"
                 )
-        for name in ("near_threshold", "golden_threshold", "label_error_confidence"):
+        shares = ("near_threshold", "golden_threshold", "minimum_consensus")
+        for name in (*shares, "label_error_confidence"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; use a number in (0, 1]")
         if self.max_characters < 1:
@@ -82,11 +89,15 @@ class CleanResult:
     """What was kept, what became of every row, and by which thresholds.
 
     Attributes:
-        records: the raw frame's columns, cleaned, sorted by record id.
+        records: RECORD_COLUMNS, sorted by record id: the raw frame's columns, cleaned; ``votes`` is
+            the number of annotations that a record speaks for, ``consensus_confidence`` the
+            probability (0-1) that they have the label right, NaN where there is only one.
         ledger: LEDGER_COLUMNS, one row a raw row, in the order of the raw frame. ``reason`` is
             blank for kept rows; ``lost_to`` names a record or golden example, or is blank;
             ``similarity`` is NaN where it does not apply; ``masked`` lists kinds with commas.
         suspects: suspected label errors, most confident first, dropped or not.
+        review: inputs lost because their annotations do not settle the label, by input.
+        reliability: how far each annotator was trusted.
         thresholds: the settings.
         counts: rows by reason, and ``raw``, ``kept``, ``dropped``, ``masked``, ``suspects``.
     """
@@ -94,6 +105,8 @@ class CleanResult:
     records: pd.DataFrame
     ledger: pd.DataFrame
     suspects: tuple[Suspect, ...]
+    review: tuple[ReviewItem, ...]
+    reliability: Reliability
     thresholds: dict[str, Any]
     counts: dict[str, int]
 
@@ -124,8 +137,10 @@ def clean(
         for name in DATA_CLASSES
     }
     sheet.handle_personal_data(choices)
-    sheet.settle_exact_duplicates()
-    sheet.settle_near_duplicates(settings.near_threshold)
+    trusted = sheet.settle_exact_duplicates(settings.minimum_consensus)
+    sheet.settle_near_duplicates(
+        settings.near_threshold, Terms(trusted, settings.minimum_consensus)
+    )
     # Where some records are masked and others are not, golden examples are compared both ways.
     for masked in sorted({choice == "mask" for choice in choices.values()}):
         sheet.drop_near_golden(golden, settings.golden_threshold, masked)
@@ -138,6 +153,8 @@ def clean(
         records=_records(sheet.rows),
         ledger=_ledger(sheet.rows),
         suspects=tuple(suspects),
+        review=tuple(sorted(sheet.review, key=lambda item: (item.input, item.record_ids))),
+        reliability=trusted,
         thresholds=asdict(settings),
         counts=_counts(sheet.rows, len(suspects)),
     )
@@ -145,9 +162,10 @@ def clean(
 
 def _records(rows: list[Row]) -> pd.DataFrame:
     kept = sorted((row for row in rows if row.kept), key=lambda row: row.record_id)
-    values = [[getattr(row, column) for column in RAW_COLUMNS] for row in kept]
-    frame = pd.DataFrame(values, columns=list(RAW_COLUMNS))
-    return frame.astype({**dict.fromkeys(RAW_COLUMNS, object), "row": "int64"})
+    values = [[getattr(row, column) for column in RECORD_COLUMNS] for row in kept]
+    frame = pd.DataFrame(values, columns=list(RECORD_COLUMNS))
+    numbers = {"row": "int64", "consensus_confidence": "float64", "votes": "int64"}
+    return frame.astype({**dict.fromkeys(RAW_COLUMNS, object), **numbers})
 
 
 def _ledger(rows: list[Row]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ Invariants:
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import pandas as pd
@@ -16,6 +16,7 @@ from ftdm_assets.records import consensus, duplicates, personal_data
 from ftdm_assets.records.contract import DATA_CLASSES
 from ftdm_assets.records.label_errors import LIKELY, Suspect, suspected_label_errors
 from ftdm_assets.records.normalise import duplicate_key, normalise, normalise_output
+from ftdm_assets.records.reliability import Ballot, Reliability, reliabilities
 
 Choice = Literal["mask", "drop", "keep", "refuse"]
 CHOICES: tuple[str, ...] = get_args(Choice)
@@ -37,12 +38,23 @@ class Row:
     lost_to: str = ""
     similarity: float = math.nan
     masked: tuple[str, ...] = ()
-    votes: int = 1
+    absorbed: tuple[Ballot, ...] = ()
+    consensus_confidence: float = math.nan
 
     @property
     def kept(self) -> bool:
         """Whether no step has dropped the row so far."""
         return not self.reason
+
+    @property
+    def ballots(self) -> tuple[Ballot, ...]:
+        """Return the annotations that the row speaks for: its own alone, or a settled group's."""
+        return self.absorbed or (Ballot(self.record_id, self.annotator, self.output),)
+
+    @property
+    def votes(self) -> int:
+        """Return the number of annotations that the row speaks for."""
+        return len(self.ballots)
 
     def drop(self, reason: str, lost_to: str = "", similarity: float = math.nan) -> None:
         """Drop the row."""
@@ -54,6 +66,7 @@ class Worksheet:
     """All rows of a raw frame, in its order, and the steps to apply to them in turn."""
 
     rows: list[Row]
+    review: list[consensus.ReviewItem] = field(default_factory=list)
 
     @staticmethod
     def of(raw: pd.DataFrame) -> "Worksheet":
@@ -104,17 +117,48 @@ class Worksheet:
             else:
                 row.input, row.output, row.masked = text, output, found
 
-    def settle_exact_duplicates(self) -> None:
-        """Let the annotations of one input agree on one record."""
+    def settle_exact_duplicates(self, minimum: float) -> Reliability:
+        """Let the annotations of one input agree on one record; return whom to trust how far."""
         left = self._left()
         keys = [duplicate_key(row.input) for row in left]
-        _settle(left, duplicates.same_key_groups(keys), "exact_duplicate", lambda _a, _b: 1.0)
+        groups = list(duplicates.same_key_groups(keys))
+        trusted = reliabilities(_latest(left[place] for place in group) for group in groups)
+        terms = consensus.Terms(trusted, minimum)
+        self._settle(left, groups, "exact_duplicate", lambda _a, _b: 1.0, terms)
+        return trusted
 
-    def settle_near_duplicates(self, threshold: float) -> None:
+    def settle_near_duplicates(self, threshold: float, terms: consensus.Terms) -> None:
         """Let near duplicates agree on one record; a record speaks for those it has absorbed."""
         left = self._left()
         groups = duplicates.near_groups([row.input for row in left], threshold)
-        _settle(left, groups, "near_duplicate", duplicates.similarity)
+        self._settle(left, groups, "near_duplicate", duplicates.similarity, terms)
+
+    def _settle(
+        self,
+        rows: list[Row],
+        groups: Iterable[list[int]],
+        same_label: Literal["exact_duplicate", "near_duplicate"],
+        similarity: Callable[[str, str], float],
+        terms: consensus.Terms,
+    ) -> None:
+        for group in groups:
+            members = [
+                consensus.Member(row.record_id, row.input, row.output, row.ballots)
+                for row in (rows[place] for place in group)
+            ]
+            decision = consensus.decide(members, same_label, terms)
+            for loss in decision.losses:
+                loser = rows[group[loss.place]]
+                if loss.lost_to is None:
+                    loser.drop(loss.reason)
+                    continue
+                winner = members[loss.lost_to]
+                loser.drop(loss.reason, winner.record_id, similarity(loser.input, winner.input))
+            if decision.kept is None:
+                self.review.append(consensus.review_item(members, decision, terms))
+            else:
+                kept = rows[group[decision.kept]]
+                kept.absorbed, kept.consensus_confidence = decision.ballots, decision.confidence
 
     def drop_near_golden(self, golden: Mapping[str, str], threshold: float, masked: bool) -> None:
         """Drop what equals a golden example's input, or comes near to it."""
@@ -150,20 +194,9 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else "" if pd.isna(value) else str(value)
 
 
-def _settle(
-    rows: list[Row],
-    groups: Iterable[list[int]],
-    same_label: Literal["exact_duplicate", "near_duplicate"],
-    similarity: Callable[[str, str], float],
-) -> None:
-    for group in groups:
-        members = [
-            consensus.Member(row.record_id, row.input, row.output, row.votes)
-            for row in (rows[place] for place in group)
-        ]
-        decision = consensus.decide(members, same_label)
-        for loss in decision.losses:
-            loser, winner = rows[group[loss.place]], members[loss.lost_to]
-            loser.drop(loss.reason, winner.record_id, similarity(loser.input, winner.input))
-        if decision.kept is not None:
-            rows[group[decision.kept]].votes = decision.votes
+def _latest(rows: Iterable[Row]) -> dict[str, str]:
+    """Return annotator to label: one say each, the latest."""
+    return {
+        row.annotator: row.output
+        for row in sorted(rows, key=lambda row: (row.annotated_at, row.record_id))
+    }

@@ -10,16 +10,25 @@ Invariants:
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from ftdm_assets.settings import ColumnSettings
 from ftdm_assets.sources.tables import SourceError, Table, kind_of, load_table
 
-__all__ = ["ColumnNames", "RecordDefaults", "SourceError", "find_columns", "read_records"]
+__all__ = [
+    "ColumnNames",
+    "RecordDefaults",
+    "SourceError",
+    "find_columns",
+    "read_named_columns",
+    "read_records",
+    "read_rows",
+]
 
 _CANDIDATES: dict[str, str] = {
     "input": "input text utterance ticket message body content question prompt query sentence "
@@ -84,10 +93,39 @@ def read_records(
     table = load_table(Path(path))
     columns = columns or _find_columns(table, None, None)
     _require_columns(table, columns)
-    defaults = defaults or RecordDefaults()
+    return _frame(table, columns, defaults or RecordDefaults())
+
+
+def _frame(table: Table, columns: ColumnNames, defaults: RecordDefaults) -> pd.DataFrame:
     records = [_record(table, number, row, columns, defaults) for number, row in table.rows]
     _refuse_duplicate_ids(table, records)
     return pd.DataFrame.from_records(records)
+
+
+def read_named_columns(path: Path, named: ColumnSettings, defaults: RecordDefaults) -> pd.DataFrame:
+    """Read a table's rows as annotations; columns that the settings do not name are found.
+
+    Raises:
+        SourceError: one sentence that names file, row and remedy.
+    """
+    columns = find_columns(path, input_column=named.input, output_column=named.output)
+    chosen = named.model_dump(include={"record_id", "annotator", "annotated_at"})
+    columns = replace(columns, **{name: value for name, value in chosen.items() if value})
+    return read_records(path, columns, defaults)
+
+
+def read_rows(
+    rows: Sequence[dict[str, Any]], where: str, defaults: RecordDefaults | None = None
+) -> pd.DataFrame:
+    """Return rows that a platform gave, named as in ``ColumnNames``, as the raw frame.
+
+    Raises:
+        SourceError: one sentence that names ``where``, the row and the remedy.
+    """
+    found = tuple(dict.fromkeys(name for row in rows for name in row))
+    table = Table(Path(where), found, list(enumerate(rows, start=1)))
+    columns = ColumnNames(**{name: name for name in _CANDIDATES if name in found})
+    return _frame(table, columns, defaults or RecordDefaults())
 
 
 def _record(

@@ -5,13 +5,17 @@ Invariants:
 * ``read`` gives the whole source or an error: never a part of it, never a mixture of two states.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import pandas as pd
 
 from ftdm_assets.model_folder import ModelFolder
-from ftdm_assets.sources.files import RecordDefaults, find_columns, read_records
+from ftdm_assets.sources.argilla import ArgillaSource
+from ftdm_assets.sources.files import RecordDefaults, read_named_columns
+from ftdm_assets.sources.hugging_face import HuggingFaceSource
+from ftdm_assets.sources.places import local_copy, place_state
 
 
 class LabelSource(Protocol):
@@ -40,7 +44,7 @@ class LabelSource(Protocol):
 
 @dataclass(frozen=True)
 class FileSource:
-    """A JSON lines, CSV or Parquet file."""
+    """A JSON lines, CSV or Parquet file, on disk or in a bucket."""
 
     model: ModelFolder
 
@@ -50,22 +54,22 @@ class FileSource:
         return self.model.settings.labels.path
 
     def state(self) -> str:
-        """Return the file's digest."""
-        return self.model.file_digest(self.description, "labels.path")
+        """Return the file's digest, or the object's state."""
+        return place_state(self.model, self.description, "labels.path")
 
     def read(self) -> pd.DataFrame:
         """Read the file with the settings' columns."""
         settings = self.model.settings.labels
-        self.state()
-        path = self.model.resolve(settings.path)
-        columns = find_columns(
-            path, input_column=settings.columns.input, output_column=settings.columns.output
-        )
-        named = settings.columns.model_dump(include={"record_id", "annotator", "annotated_at"})
-        columns = replace(columns, **{name: value for name, value in named.items() if value})
-        return read_records(path, columns, RecordDefaults(data_class=settings.data_class))
+        with local_copy(self.model, self.description, "labels.path") as path:
+            defaults = RecordDefaults(data_class=settings.data_class)
+            return read_named_columns(path, settings.columns, defaults)
 
 
 def label_source(model: ModelFolder) -> LabelSource:
     """Return the source that the settings choose."""
-    return FileSource(model)
+    sources: dict[str, Callable[[ModelFolder], LabelSource]] = {
+        "file": FileSource,
+        "hugging_face": HuggingFaceSource,
+        "argilla": ArgillaSource,
+    }
+    return sources[model.settings.labels.source](model)

@@ -12,7 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ftdm_assets.records import cleaning_steps
-from ftdm_assets.records.clean import LEDGER_COLUMNS, CleanResult, CleanSettings, clean
+from ftdm_assets.records.clean import (
+    LEDGER_COLUMNS,
+    RECORD_COLUMNS,
+    CleanResult,
+    CleanSettings,
+    clean,
+)
 from ftdm_assets.records.contract import RAW_COLUMNS
 from ftdm_assets.records.duplicates import near_pairs
 from ftdm_assets.records.normalise import duplicate_key
@@ -98,6 +104,35 @@ def test_a_majority_outvotes_and_a_tie_loses_everything() -> None:
     loser = entry(result, "r3")
     assert (loser["lost_to"], loser["similarity"]) == (kept["record_id"], 1.0)
     assert entry(result, "r4")["lost_to"] == "r5"
+    assert (kept["votes"], kept["consensus_confidence"]) == (3, 0.9)
+    [item] = result.review
+    assert (item.input, item.record_ids, item.confidence) == ("other words", ("r4", "r5"), 0.5)
+
+
+def test_a_tie_goes_to_the_annotator_whom_the_others_bear_out() -> None:
+    rows: list[dict[str, object]] = []
+    for n in range(40):
+        text, right = f"{chr(97 + n % 26) * 9} topic {n * 7919}", "xyz"[n % 3]
+        rows += [{"input": text, "output": right, "annotator": who} for who in ("ana", "ben")]
+        # Cy has every second label wrong.
+        rows.append({"input": text, "output": right if n % 2 else "w", "annotator": "cy"})
+    tie = len(rows)
+    rows += [
+        {"input": "who is right here?", "output": "y", "annotator": "cy"},
+        {"input": "Who is right here", "output": "x", "annotator": "ana"},
+        {"input": "a text of its own"},
+    ]
+    result = clean(raw(*rows), {}, CleanSettings(near_threshold=1, label_errors="keep"))
+    assert result.reliability.of("ana") > 0.95
+    assert result.reliability.of("cy") < 0.65
+    assert entry(result, f"r{tie + 1}")["reason"] == "outvoted"
+    kept = {row["record_id"]: row for row in result.records.to_dict("records")}
+    assert kept[f"r{tie + 2}"]["output"] == "x"
+    assert 0.95 < kept[f"r{tie + 2}"]["consensus_confidence"] < 1
+    assert kept[f"r{tie + 3}"]["votes"] == 1
+    assert math.isnan(kept[f"r{tie + 3}"]["consensus_confidence"])
+    strict = clean(raw(*rows), {}, CleanSettings(near_threshold=1, minimum_consensus=0.99))
+    assert [item.suggested for item in strict.review if "right here" in item.input] == ["x"]
 
 
 def test_a_near_duplicate_weighs_as_many_annotations_as_it_absorbed() -> None:
@@ -176,6 +211,7 @@ def test_suspects_are_dropped_or_only_listed() -> None:
     [
         ({"near_threshold": 0}, "near_threshold is 0"),
         ({"golden_threshold": 1.5}, "golden_threshold is 1.5"),
+        ({"minimum_consensus": 0}, "minimum_consensus is 0"),
         ({"label_error_confidence": 2}, "label_error_confidence is 2"),
         ({"label_errors": "ask"}, "label_errors is 'ask'; use drop, keep"),
         ({"personal_data": ""}, "personal_data is ''"),
@@ -198,7 +234,8 @@ def test_a_missing_column_is_named() -> None:
 def test_an_empty_frame_gives_an_empty_result() -> None:
     result = clean(raw(), GOLDEN)
     assert list(result.ledger.columns) == list(LEDGER_COLUMNS)
-    assert list(result.records.columns) == list(RAW_COLUMNS)
+    assert list(result.records.columns) == list(RECORD_COLUMNS)
+    assert result.review == ()
     assert result.counts == {"raw": 0, "kept": 0, "dropped": 0, "masked": 0, "suspects": 0}
 
 
@@ -224,6 +261,7 @@ ROWS = st.lists(
             "input": TEXTS,
             "output": st.sampled_from(["x", "y", ""]),
             "data_class": st.sampled_from(["public", "internal", "restricted", ""]),
+            "annotator": st.sampled_from(["ana", "ben", "cy"]),
         }
     ),
     max_size=12,
@@ -252,10 +290,16 @@ def test_every_row_is_accounted_for_in_any_order(
     assert near_pairs(texts, list(GOLDEN.values()), limits.golden_threshold) == []
     assert set(result.records["data_class"]) <= {"public", "internal"}
 
+    conflicts = ledger["reason"].isin(["conflicting_labels", "low_consensus"])
+    reviewed = {record for item in result.review for record in item.record_ids}
+    assert set(ledger[conflicts]["record_id"]) <= reviewed
+    assert reviewed.isdisjoint(kept)
+
     places = list(range(len(rows)))
     random.shuffle(places)
     again = clean(frame.iloc[places], GOLDEN, limits)
     pd.testing.assert_frame_equal(again.records, result.records)
+    assert (again.review, again.reliability) == (result.review, result.reliability)
     pd.testing.assert_frame_equal(
         again.ledger.sort_values("row", ignore_index=True),
         ledger.sort_values("row", ignore_index=True),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -192,6 +192,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> Non
     assert find_columns(path).input == "text"
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.sampled_from([".jsonl", ".csv", ".parquet"]))
 def test_no_bytes_break_the_reader_otherwise(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, suffix: str
@@ -207,6 +208,7 @@ def test_no_bytes_break_the_reader_otherwise(
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=20))
 def test_any_text_survives_json_lines_and_csv(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]
