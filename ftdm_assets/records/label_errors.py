@@ -94,7 +94,7 @@ def _out_of_fold(texts: Sequence[str], given: Any, classes: int) -> Any:
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\S+"),  # noqa: S106
         TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, min_df=2),
     )
-    table = features.fit_transform([texts[place] for place in known]).tocsr()
+    table = features.fit_transform([texts[place] for place in known.tolist()]).tocsr()
     scores = np.zeros((len(texts), classes))
     # One thread: faster on so small a problem, and the same sums on every machine.
     with threadpool_limits(1):
@@ -115,7 +115,7 @@ def _out_of_fold(texts: Sequence[str], given: Any, classes: int) -> Any:
 def _error_probabilities(scores: Any, given: Any) -> Any:
     """Return for each row the posterior probability that its given label is wrong."""
 
-    def parts(sharpness: float, noise: float, start: int) -> tuple[Any, Any]:
+    def parts(start: int, sharpness: float, noise: float) -> tuple[Any, Any]:
         rows, labels = scores[start : start + MOST_KNOWN], given[start : start + MOST_KNOWN]
         sharp = log_softmax(np.exp(sharpness) * rows, axis=1)
         right = np.exp(sharp[np.arange(len(labels)), labels])
@@ -123,12 +123,12 @@ def _error_probabilities(scores: Any, given: Any) -> Any:
         return (1 - share) * right, share * (1 - right) / (scores.shape[1] - 1)
 
     def loss(settings: Any) -> float:
-        right, wrong = parts(*settings, 0)
+        right, wrong = parts(0, *settings)
         return float(-np.log(right + wrong + 1e-300).mean())
 
     fitted = minimize(loss, [0.5, -3.5], method="Nelder-Mead")
     found = []
     for start in range(0, len(given), MOST_KNOWN):
-        right, wrong = parts(*fitted.x, start)
+        right, wrong = parts(start, *fitted.x)
         found.append(wrong / (right + wrong + 1e-300))
     return np.concatenate(found)

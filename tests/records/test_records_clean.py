@@ -306,6 +306,24 @@ def test_every_row_is_accounted_for_in_any_order(
     )
 
 
+CELLS = st.one_of(st.none(), st.text(max_size=6), st.integers(), st.floats(), st.booleans())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.fixed_dictionaries(dict.fromkeys(RAW_COLUMNS[:-1], CELLS)), max_size=6))
+def test_whatever_the_cells_hold_every_row_is_in_the_ledger_once(
+    rows: list[dict[str, object]],
+) -> None:
+    frame = pd.DataFrame(
+        [{**row, "row": n} for n, row in enumerate(rows, start=1)], columns=list(RAW_COLUMNS)
+    )
+    result = clean(frame, GOLDEN)
+    assert list(result.ledger["row"]) == list(range(1, len(rows) + 1))
+    assert set(result.ledger["outcome"]) <= {"kept", "dropped"}
+    assert len(result.records) == (result.ledger["outcome"] == "kept").sum()
+    assert set(result.records["row"]) <= set(result.ledger["row"])
+
+
 def test_the_shipped_tickets_lose_their_planted_dirt(monkeypatch: pytest.MonkeyPatch) -> None:
     # Label errors have tests of their own, and take seconds on 1,300 records.
     monkeypatch.setattr(cleaning_steps, "suspected_label_errors", lambda *_, **__: [])
