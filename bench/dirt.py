@@ -22,7 +22,7 @@ def cleaned() -> tuple[CleanResult, pd.DataFrame, list[dict[str, Any]]]:
     """Clean the shipped tickets by the settings of their ``defs.yaml``."""
     model = load_model("support_tickets")
     raw = read_raw(model)
-    golden = {example.example_id: example.input for example in read_golden(model)}
+    golden = {example.example_id: example.input for example in read_golden(model).examples}
     result = clean(raw, golden, CleanSettings(**model.settings.cleaning.model_dump()))
     lines = (model.folder / "dirt_key.jsonl").read_text(encoding="utf-8").splitlines()
     return result, raw, [json.loads(line) for line in lines]

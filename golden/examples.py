@@ -3,7 +3,8 @@
 Invariants:
 * Every example has an id of its own. Without one in the file it is made from the input's content,
   so that the scores of two versions of the set can be paired example by example.
-* Two examples never share an input: one question cannot count twice.
+* Two examples never share an input: one question cannot count twice. A row that says once more
+  what an earlier row says is counted once and named; one that says otherwise is refused.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ _OUTPUTS = ("output", "label", "category", "intent", "answer", "completion", "ta
 _IDS = ("example_id", "id", "record_id")
 _VERIFIERS = ("verified_by", "verifier", "reviewer")
 
-__all__ = ["Example", "GoldenError", "read_examples"]
+__all__ = ["Example", "GoldenError", "GoldenFile", "read_examples", "read_golden_file"]
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,28 @@ class Example:
     verified_by: str
 
 
+@dataclass(frozen=True)
+class GoldenFile:
+    """A golden file's examples; `repeats` maps a row that was left out to the row it repeats."""
+
+    examples: list[Example]
+    repeats: dict[int, int]
+
+
 def read_examples(
     path: Path, *, input_column: str | None = None, output_column: str | None = None
 ) -> list[Example]:
+    """Read the examples of a golden file; see `read_golden_file`.
+
+    Raises:
+        GoldenError: one sentence that names the file, the row and the remedy.
+    """
+    return read_golden_file(path, input_column=input_column, output_column=output_column).examples
+
+
+def read_golden_file(
+    path: Path, *, input_column: str | None = None, output_column: str | None = None
+) -> GoldenFile:
     """Read a golden set from JSON lines, CSV or Parquet.
 
     Raises:
@@ -51,9 +71,29 @@ def read_examples(
         output = required_text(path, number, row, outputs)
         example = Example(example_id, text, output.strip(), str(verifier or "").strip())
         numbered.append((number, example))
-    _refuse_repeats(path, numbered, "id", lambda example: example.example_id)
-    _refuse_repeats(path, numbered, "input", lambda example: " ".join(example.input.split()))
-    return [example for _, example in numbered]
+    once, repeats = _once(numbered)
+    _refuse_repeats(path, once, "id", lambda example: example.example_id)
+    _refuse_repeats(path, once, "input", _said)
+    return GoldenFile([example for _, example in once], repeats)
+
+
+def _said(example: Example) -> str:
+    return " ".join(example.input.split())
+
+
+def _once(
+    numbered: Sequence[tuple[int, Example]],
+) -> tuple[list[tuple[int, Example]], dict[int, int]]:
+    first: dict[tuple[str, str], int] = {}
+    once, repeats = [], {}
+    for number, example in numbered:
+        said = _said(example), example.output
+        if said in first:
+            repeats[number] = first[said]
+        else:
+            first[said] = number
+            once.append((number, example))
+    return once, repeats
 
 
 def content_id(text: str) -> str:

@@ -1,7 +1,7 @@
 """Stage ``labels``: the raw snapshot and the golden set."""
 
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pandas as pd
 
@@ -15,7 +15,7 @@ from ftdm_assets.records.duplicates import near_pairs
 from ftdm_assets.records.frames import plain_rows
 from ftdm_assets.sources.label_source import label_source
 from ftdm_assets.sources.places import local_copy, place_state
-from golden.examples import Example, read_examples
+from golden.examples import GoldenFile, read_golden_file
 
 GROUP = "labels"
 LABEL_SOURCE = "label_source"
@@ -57,7 +57,7 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             group=GROUP,
             description="Human-verified examples that are never trained on.",
             build=_build_golden,
-            version="1",
+            version="2",
             config={**golden_config, **taxonomy, "labels_only": labels.labels_only},
             sources=lambda m: {
                 GOLDEN_SOURCE: place_state(m, m.settings.golden.path, "golden.path")
@@ -138,7 +138,7 @@ def read_raw(model: ModelFolder) -> pd.DataFrame:
     return _sample(frame, settings.sample)
 
 
-def read_golden(model: ModelFolder) -> list[Example]:
+def read_golden(model: ModelFolder) -> GoldenFile:
     """Read the golden file, with the settings' labels and sample.
 
     Raises:
@@ -146,17 +146,17 @@ def read_golden(model: ModelFolder) -> list[Example]:
     """
     settings = model.settings.golden
     with local_copy(model, settings.path, "golden.path") as path:
-        examples = read_examples(
+        read = read_golden_file(
             path,
             input_column=settings.columns.input,
             output_column=settings.columns.output,
         )
-    only = model.settings.labels.labels_only
+    examples, only = read.examples, model.settings.labels.labels_only
     if only is not None:
         examples = [example for example in examples if example.output in only]
     if settings.sample is not None:
         examples = sorted(examples, key=lambda e: _rank(e.input))[: settings.sample]
-    return examples
+    return replace(read, examples=examples)
 
 
 def _sample(frame: pd.DataFrame, size: int | None) -> pd.DataFrame:
@@ -222,13 +222,19 @@ def _told(problem: Problem) -> str:
 
 
 def _build_golden(reading: Reading, tools: Tools) -> Built:
-    examples = read_golden(reading.model)
+    read = read_golden(reading.model)
     vouched = reading.model.settings.golden.verified_by or ""
-    rows = [{**vars(e), "verified_by": e.verified_by or vouched} for e in examples]
+    rows = [{**vars(e), "verified_by": e.verified_by or vouched} for e in read.examples]
     tools.say(f"{len(rows)} golden examples read")
+    repeats = [f"row {row} repeats row {first}" for row, first in sorted(read.repeats.items())]
     return Built(
         reading.store.put_records("golden", rows),
-        facts={"rows": len(rows), "classes": len({row["output"] for row in rows})},
+        facts={
+            "rows": len(rows),
+            "classes": len({row["output"] for row in rows}),
+            "repeated_rows": len(repeats),
+            "first_repeated_rows": repeats[:_SHOWN],
+        },
     )
 
 

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from golden.examples import Example, GoldenError, content_id, read_examples
+from golden.examples import (
+    Example,
+    GoldenError,
+    content_id,
+    read_examples,
+    read_golden_file,
+)
 
 ROWS = [
     {"id": "g1", "text": "Where is my parcel?", "label": "order_status", "verified_by": "ana"},
@@ -42,6 +48,15 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "g.jsonl", [{"Mail": "hi", "Team": "x", "text": "no"}])
     [example] = read_examples(path, input_column="mail", output_column="team")
     assert (example.input, example.output) == ("hi", "x")
+
+
+def test_a_row_that_says_the_same_once_more_counts_once_and_is_named(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"text": "a", "label": "x"}, {"text": "b", "label": "x"}, {"text": " a ", "label": "x"},
+    ]  # fmt: skip
+    read = read_golden_file(write_jsonl(tmp_path / "g.jsonl", rows))
+    assert [example.input for example in read.examples] == ["a", "b"]
+    assert read.repeats == {3: 1}
 
 
 def test_an_id_comes_from_the_content_not_from_the_row(tmp_path: Path) -> None:
