@@ -45,7 +45,7 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             description="Normalised, deduplicated, decontaminated, de-noised records, with a "
             "ledger that accounts for every raw record.",
             build=_build_cleaned,
-            version="1",
+            version="2",
             config=model.settings.cleaning.model_dump(),
             deps=("raw_labels", "golden_set"),
             kinds=("jsonl",),

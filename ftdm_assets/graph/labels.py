@@ -10,6 +10,7 @@ from ftdm_assets.records.agreement import agreement
 from ftdm_assets.records.contract import Problem, contract_problems, unknown_labels
 from ftdm_assets.records.duplicates import near_pairs
 from ftdm_assets.records.frames import plain_rows
+from ftdm_assets.records.review import REVIEW
 from ftdm_assets.sources.label_source import label_source
 from golden.examples import Example, read_examples
 
@@ -26,6 +27,8 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
     raw_config = labels.model_dump(
         include={"source", "columns", "data_class", "sample", "labels_only"}
     )
+    if labels.source == "label_studio":
+        raw_config["label_studio"] = labels.label_studio.model_dump(include={"url", "project"})
     golden_config = golden.model_dump(exclude={"path", "minimum"})
     return [
         AssetPlan(
@@ -34,7 +37,7 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             description="An immutable snapshot of the label source: every annotation with "
             "annotator, time, source and data class.",
             build=_build_raw,
-            version="2",
+            version="3",
             config={**raw_config, **taxonomy},
             sources=lambda m: {LABEL_SOURCE: label_source(m).state()},
             source_names=(LABEL_SOURCE,),
@@ -116,8 +119,12 @@ def read_raw(model: ModelFolder) -> pd.DataFrame:
     Raises:
         SourceError: naming source, row and remedy.
     """
+    return chosen_rows(model, label_source(model).read().frame)
+
+
+def chosen_rows(model: ModelFolder, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a raw frame that the settings' labels and sample choose."""
     settings = model.settings.labels
-    frame = label_source(model).read()
     if settings.labels_only is not None:
         frame = frame[frame["output"].isin(settings.labels_only)]
     return _sample(frame, settings.sample)
@@ -158,18 +165,20 @@ def _rank(text: str) -> str:
 
 def _build_raw(reading: Reading, tools: Tools) -> Built:
     model = reading.model
-    frame = read_raw(model)
+    snapshot = label_source(model).read()
+    frame = chosen_rows(model, snapshot.frame)
     problems = contract_problems(frame)
     unknown = unknown_labels(frame, model.labels())
     rows = plain_rows(frame.drop(columns="row"))
     artifact = reading.store.put_records("snapshot", rows)
-    agreed = agreement(frame)
+    agreed = agreement(frame[frame["role"] != REVIEW])
     tools.say(f"{len(frame)} annotations by {frame['annotator'].nunique()} annotators read")
     return Built(
         artifact,
         facts={
             "rows": len(frame),
             "annotators": {str(k): int(v) for k, v in frame["annotator"].value_counts().items()},
+            "reviews": int((frame["role"] == REVIEW).sum()),
             "source": label_source(model).description,
             "problems": len(problems),
             "first_problems": [_told(problem) for problem in problems[:_SHOWN]],
@@ -179,6 +188,7 @@ def _build_raw(reading: Reading, tools: Tools) -> Built:
             "items_with_several_annotators": agreed.items,
             "newest": str(frame["annotated_at"].max()) if len(frame) else "",
         },
+        sources={LABEL_SOURCE: snapshot.state},
     )
 
 

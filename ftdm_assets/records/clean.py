@@ -1,6 +1,7 @@
 """From raw annotations to training records, with a ledger that accounts for every row.
 
-The order is: normalise → empty, too long → mask personal data → exact duplicates with consensus →
+The order is: normalise → empty, too long → mask personal data → labels superseded by a
+review → exact duplicates with consensus →
 near duplicates with consensus → too near to a golden example → suspected label errors.
 
 Invariants:
@@ -104,6 +105,7 @@ def clean(
     sheet.refuse_data_classes(settings.allowed_data_class)
     sheet.normalise(settings.max_characters)
     sheet.handle_personal_data(settings.personal_data)
+    sheet.let_reviews_decide()
     sheet.settle_exact_duplicates()
     sheet.settle_near_duplicates(settings.near_threshold)
     sheet.drop_near_golden(golden, settings.golden_threshold, settings.personal_data == "mask")

@@ -11,7 +11,15 @@ from typing import Protocol
 import pandas as pd
 
 from ftdm_assets.model_folder import ModelFolder
-from ftdm_assets.sources.files import RecordDefaults, find_columns, read_records
+from ftdm_assets.sources.files import RecordDefaults, SourceError, find_columns, read_records
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The raw frame of a source in one state; ``row`` counts from 1."""
+
+    frame: pd.DataFrame
+    state: str
 
 
 class LabelSource(Protocol):
@@ -29,8 +37,8 @@ class LabelSource(Protocol):
             SourceError: if it cannot be asked.
         """
 
-    def read(self) -> pd.DataFrame:
-        """Return the raw frame: one row an annotation, its ``row`` counting from 1.
+    def read(self) -> "Snapshot":
+        """Return the raw frame, one row an annotation, with the state that it is of.
 
         Raises:
             SettingsError: if it cannot be found.
@@ -47,25 +55,32 @@ class FileSource:
     @property
     def description(self) -> str:
         """Return the file as the settings name it."""
-        return self.model.settings.labels.path
+        return self.model.settings.labels.path or ""
 
     def state(self) -> str:
         """Return the file's digest."""
         return self.model.file_digest(self.description, "labels.path")
 
-    def read(self) -> pd.DataFrame:
+    def read(self) -> Snapshot:
         """Read the file with the settings' columns."""
         settings = self.model.settings.labels
-        self.state()
-        path = self.model.resolve(settings.path)
+        state = self.state()
+        path = self.model.resolve(self.description)
         columns = find_columns(
             path, input_column=settings.columns.input, output_column=settings.columns.output
         )
         named = settings.columns.model_dump(include={"record_id", "annotator", "annotated_at"})
         columns = replace(columns, **{name: value for name, value in named.items() if value})
-        return read_records(path, columns, RecordDefaults(data_class=settings.data_class))
+        frame = read_records(path, columns, RecordDefaults(data_class=settings.data_class))
+        if self.state() != state:
+            raise SourceError(f"{path}: the file changed while it was read; run again")
+        return Snapshot(frame, state)
 
 
 def label_source(model: ModelFolder) -> LabelSource:
     """Return the source that the settings choose."""
+    if model.settings.labels.source == "label_studio":
+        from ftdm_assets.sources.label_studio import LabelStudioSource
+
+        return LabelStudioSource(model)
     return FileSource(model)
