@@ -1,11 +1,11 @@
-# The commands of the README. Everything goes into .venv and .venv-serving; nothing else is touched.
+# The commands of the README. Everything goes into .venv, .venv-serving and .venv-label-studio; nothing else is touched.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 MODEL ?= support_tickets
 
-.PHONY: help install serving-env demo test check format down clean
+.PHONY: help install serving-env label-studio-env demo test check format down clean
 
 help:
 	@echo "make demo     install all, make the shipped model, serve it, start the UI"
@@ -27,11 +27,14 @@ install: $(VENV)/.installed
 serving-env: install
 	$(BIN)/python -m serving.environment .venv-serving
 
+label-studio-env: install
+	$(BIN)/python -m tests.label_studio.environment .venv-label-studio
+
 demo: install serving-env
 	$(BIN)/ftdm run $(MODEL)
 	$(BIN)/ftdm up
 
-test: install serving-env check
+test: install serving-env label-studio-env check
 	$(BIN)/python -m pytest
 
 check: install

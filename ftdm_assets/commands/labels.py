@@ -9,12 +9,12 @@ from pathlib import Path
 from ftdm_assets.commands import output
 from ftdm_assets.home import store
 from ftdm_assets.model_folder import ModelFolder, load_model
+from ftdm_assets.provenance.store import StoreError
 from ftdm_assets.records.review import needs_review
 from ftdm_assets.settings import SettingsError
 from ftdm_assets.sources.label_studio import LabelStudioSource
 from ftdm_assets.sources.label_studio_project import ensure_project, send_reviews, send_texts
 from ftdm_assets.sources.tables import SourceError, load_table
-from ftdm_assets.provenance.store import StoreError
 
 _TEXT_COLUMNS = ("text", "input", "utterance", "ticket", "message", "body", "content")
 

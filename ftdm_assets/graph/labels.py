@@ -15,6 +15,7 @@ from ftdm_assets.sources.label_source import label_source
 from golden.examples import Example, read_examples
 
 GROUP = "labels"
+RAW_LABELS = "raw_labels"
 LABEL_SOURCE = "label_source"
 GOLDEN_SOURCE = "golden_source"
 _SHOWN = 5
@@ -32,7 +33,7 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
     golden_config = golden.model_dump(exclude={"path", "minimum"})
     return [
         AssetPlan(
-            name="raw_labels",
+            name=RAW_LABELS,
             group=GROUP,
             description="An immutable snapshot of the label source: every annotation with "
             "annotator, time, source and data class.",

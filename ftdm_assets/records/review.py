@@ -1,7 +1,7 @@
 """Reviews: which inputs a person should look at again, and what the answer is worth.
 
-A review outranks every label of the same input, however many there are: whoever answers it has seen
-that the labels disagree. Between several reviews of one input the most votes win, as between labels.
+A review outranks every label of the same input, however many there are: whoever answers it knows
+that the labels disagree. Between several reviews of one input the most votes win.
 
 Invariants:
 * Inputs count as the same by the key of ``normalise.duplicate_key``.

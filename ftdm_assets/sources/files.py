@@ -55,7 +55,8 @@ class ColumnNames:
 class RecordDefaults:
     """What a record gets where the file says nothing.
 
-    The actor is the annotator, the role is ``label``. A blank ``annotated_at`` means that the time is not known; ``source`` defaults to the file name.
+    The actor is the annotator, the role is ``label``. A blank
+    ``annotated_at`` means that the time is not known; ``source`` defaults to the file name.
     """
 
     annotator: str = "unknown"

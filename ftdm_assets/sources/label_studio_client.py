@@ -98,7 +98,9 @@ class LabelStudioClient:
         """
         query = json.dumps({"ordering": ["-tasks:updated_at"]})
         page = self.get(
-            "/api/tasks/", {"project": project, "page": 1, "page_size": 1, "query": query}, poll=True
+            "/api/tasks/",
+            {"project": project, "page": 1, "page_size": 1, "query": query},
+            poll=True,
         )
         return str(page["tasks"][0]["updated_at"]) if page["tasks"] else ""
 
@@ -202,7 +204,7 @@ class LabelStudioClient:
         return _parsed(content)
 
     def _authorise(self, limit: float) -> str:
-        """Return the header: a personal access token (a JWT) is first exchanged, a legacy one not."""
+        """Return the header; a personal access token (a JWT) is exchanged first."""
         if self._token.count(".") != 2:
             return f"Token {self._token}"
         body = {"refresh": self._token}
