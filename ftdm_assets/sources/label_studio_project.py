@@ -1,7 +1,8 @@
 """Fills a Label Studio project: the labelling interface, texts to label, texts to review.
 
 A review is a task of the same project, marked in its ``meta``: so that labels and reviews
-are always read in one state. Both commands send only what is not there yet; running twice doubles nothing.
+are always read in one state. Both commands send only what is not there yet; running twice doubles
+nothing.
 """
 
 from collections.abc import Sequence
