@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMAND = ROOT / ".venv-label-studio" / "bin" / "label-studio"
 TOKEN = "0123456789abcdef" * 2 + "01234567"
 PASSWORD = "correct-horse-9"
-START_TIMEOUT_S = 240
+START_TIMEOUT_S = 360
 
 
 class Person:

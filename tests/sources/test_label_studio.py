@@ -1,4 +1,4 @@
-"""Label Studio's protocol when all is well and when it is not: a whole snapshot or a clear error."""
+"""Label Studio's protocol, well and not well: a whole snapshot or a clear error."""
 
 import json
 import threading

@@ -24,7 +24,7 @@ from tests.label_studio.server import COMMAND, TOKEN, Server, running
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(not COMMAND.exists(), reason="make label-studio-env"),
 ]
 TEXTS = [f"{hashlib.sha256(str(n).encode()).hexdigest()[:24]} is odd" for n in range(60)]
