@@ -78,6 +78,10 @@ def running(folder: Path) -> Iterator[Server]:
         **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
         "LABEL_STUDIO_BASE_DATA_DIR": str(folder / "data"),
         "SSRF_PROTECTION_ENABLED": "false",
+        # A test server tells nobody that it runs.
+        "LATEST_VERSION_CHECK": "false",
+        "COLLECT_ANALYTICS": "false",
+        "SENTRY_RATE": "0",
     }
     arguments = [
         str(COMMAND), "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(port),
