@@ -1,15 +1,16 @@
-# The commands of the README. Everything goes into .venv and .venv-serving; nothing else is touched.
+# The commands of the README. Everything goes into .venv, .venv-serving and .venv-label-studio; nothing else is touched.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 MODEL ?= support_tickets
 
-.PHONY: help install serving-env demo test check format down clean
+.PHONY: help install serving-env label-studio-env demo test test-label-studio check format down clean
 
 help:
 	@echo "make demo     install all, make the shipped model, serve it, start the UI"
 	@echo "make test     formatter, linter, type checker, all tests"
+	@echo "make test-label-studio   the tests that need Label Studio's server, which it installs"
 	@echo "make install  the main environment;  make serving-env  the one of vLLM"
 	@echo "make down     stop what make demo started"
 
@@ -27,12 +28,18 @@ install: $(VENV)/.installed
 serving-env: install
 	$(BIN)/python -m serving.environment .venv-serving
 
+label-studio-env: install
+	$(BIN)/python -m tests.label_studio.environment .venv-label-studio
+
 demo: install serving-env
 	$(BIN)/ftdm run $(MODEL)
 	$(BIN)/ftdm up
 
 test: install serving-env check
 	$(BIN)/python -m pytest
+
+test-label-studio: install label-studio-env
+	$(BIN)/python -m pytest tests/sources/test_label_studio_e2e.py
 
 check: install
 	$(BIN)/ruff format --check .

@@ -71,6 +71,37 @@ def run(
     raise typer.Exit(command(model, select, as_json))
 
 
+labels_app = typer.Typer(help="Send texts to Label Studio, to label or to review.")
+app.add_typer(labels_app, name="labels", no_args_is_help=True)
+
+
+@labels_app.command("init")
+def labels_init(
+    model: Model,
+    texts: Annotated[Path, typer.Option(help="Texts: one a line (.txt), JSONL, CSV, Parquet.")],
+    as_json: Json = False,
+) -> None:
+    """Make the labelling project from defs.yaml and add the texts that it does not hold."""
+    from ftdm_assets.commands.labels import init as command
+
+    raise typer.Exit(command(model, texts, as_json))
+
+
+@labels_app.command("review")
+def labels_review(
+    model: Model,
+    below: Annotated[
+        float, typer.Option(help="In doubt: the leading label has less than this share.")
+    ] = 0.7,
+    limit: Annotated[int, typer.Option(help="Send at most this many.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """Send what is in doubt back to the labellers: ties, low agreement, suspected errors."""
+    from ftdm_assets.commands.labels import review as command
+
+    raise typer.Exit(command(model, below, limit, as_json))
+
+
 @app.command()
 def up(as_json: Json = False) -> None:
     """Start UI, daemon, cache, gateway and replicas; return when all is healthy."""

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from ftdm_assets.provenance.digests import json_digest
 
@@ -71,13 +72,34 @@ class ArgillaSettings(_Section):
     question: str = Field("label", examples=["label"])
 
 
+class LabelStudioSettings(_Section):
+    """A Label Studio project. The token itself stays in the environment."""
+
+    url: str = Field("", pattern=r"^(https?://[^@\s]+)?$", examples=["https://labels.example.org"])
+    project: int | str = Field("", examples=["support_tickets"], description="Its id or title.")
+    token_env: str = Field(
+        "FTDM_LABEL_STUDIO_TOKEN",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        examples=["FTDM_LABEL_STUDIO_TOKEN"],
+        description="The environment variable that holds the access token.",
+    )
+    timeout_s: float = Field(120, gt=0, le=3600, examples=[120], description="For one answer.")
+    retries: int = Field(3, ge=0, le=10, examples=[3])
+
+
 class LabelSettings(_Section):
     """Where the labels come from and what a raw snapshot has to satisfy."""
 
-    source: Literal["file", "hugging_face", "argilla"] = Field("file", examples=["file"])
-    path: str = Field("", examples=["tickets.jsonl"])
+    source: Literal["file", "label_studio", "hugging_face", "argilla"] = Field(
+        "file", examples=["file"]
+    )
+    path: str | None = Field(None, examples=["tickets.jsonl"])
+    label_studio: LabelStudioSettings = LabelStudioSettings()
     hugging_face: HuggingFaceSettings | None = Field(None, examples=[{"dataset": "ORG/NAME"}])
     argilla: ArgillaSettings = ArgillaSettings()
+    request_on_change: bool = Field(
+        False, examples=[True], description="A changed source requests raw_labels by itself."
+    )
     columns: ColumnSettings = ColumnSettings()
     data_class: DataClass = Field("internal", examples=["internal"])
     sample: int | None = Field(
@@ -90,6 +112,18 @@ class LabelSettings(_Section):
     recommended: int = Field(1000, ge=1, examples=[1000])
     minimum_alpha: float = Field(0.667, ge=-1, le=1, examples=[0.667])
     maximum_age_days: int = Field(365, ge=1, examples=[365])
+
+    @model_validator(mode="after")
+    def _names_its_source(self) -> "LabelSettings":
+        if self.source in {"file", "argilla"} and not self.path:
+            raise PydanticCustomError("needed", "needed", {"key": ["path"]})
+        if self.source == "hugging_face" and self.hugging_face is None:
+            raise PydanticCustomError("needed", "needed", {"key": ["hugging_face"]})
+        if self.source == "label_studio":
+            for key in ("url", "project"):
+                if getattr(self.label_studio, key) == "":
+                    raise PydanticCustomError("needed", "needed", {"key": ["label_studio", key]})
+        return self
 
 
 class GoldenSettings(_Section):
@@ -305,16 +339,10 @@ def parse_settings(attributes: dict[str, Any], where: str) -> DomainModelSetting
         SettingsError: one line a mistake.
     """
     try:
-        settings = DomainModelSettings.model_validate(attributes)
+        return DomainModelSettings.model_validate(attributes)
     except ValidationError as error:
         lines = [f"{where}: {_explain(dict(item))}" for item in error.errors()]
         raise SettingsError("\n".join(dict.fromkeys(lines))) from None
-    labels = settings.labels
-    needed = "hugging_face" if labels.source == "hugging_face" else "path"
-    if not getattr(labels, needed):
-        explained = _explain({"type": "missing", "loc": ("labels", needed)})
-        raise SettingsError(f"{where}: {explained}")
-    return settings
 
 
 def _with_environment(value: Any) -> Any:
@@ -330,20 +358,22 @@ def _with_environment(value: Any) -> Any:
 
 def _explain(error: dict[str, Any]) -> str:
     location = [part for part in error["loc"] if not _is_union_branch(str(part))]
+    if error["type"] == "needed":
+        location.extend(error["ctx"]["key"])
     path = ".".join(["attributes", *map(str, location)])
     example = _example(location)
     hint = f"; example: `{location[-1]}: {example}`" if example is not None else ""
     if error["type"] == "extra_forbidden":
         known = ", ".join(_section(location[:-1]).model_fields)
         return f"{path}: there is no such key; expected one of: {known}"
-    if error["type"] == "missing":
+    if error["type"] in {"missing", "needed"}:
         return f"{path}: this key is needed{hint}"
     expected = str(error["msg"]).removeprefix("Input should be ")
     return f"{path}: expected {expected}, found {error['input']!r}{hint}"
 
 
 def _is_union_branch(part: str) -> bool:
-    return part in {"str", "list[str]", "dict[str,str]"}
+    return part in {"str", "int", "list[str]", "dict[str,str]"}
 
 
 def _section(location: list[Any]) -> type[BaseModel]:

@@ -30,16 +30,18 @@ class EnvironmentBuildError(Exception):
     """The environment could not be built; the message says at which step and why."""
 
 
-def wanted_digest() -> str:
+def wanted_digest(requirements: Path = REQUIREMENTS) -> str:
     """Return the sha256 of the pins together with the Python version that they are for."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}\n"
-    return hashlib.sha256(python.encode() + REQUIREMENTS.read_bytes()).hexdigest()
+    return hashlib.sha256(python.encode() + requirements.read_bytes()).hexdigest()
 
 
-def is_whole(folder: Path) -> bool:
+def is_whole(folder: Path, requirements: Path = REQUIREMENTS) -> bool:
     """Tell whether the folder holds a finished environment with the present pins."""
     stamp = folder / STAMP
-    return stamp.is_file() and stamp.read_text(encoding="utf-8").strip() == wanted_digest()
+    return stamp.is_file() and stamp.read_text(encoding="utf-8").strip() == wanted_digest(
+        requirements
+    )
 
 
 def build(folder: Path, progress: Callable[[str], None]) -> None:
@@ -48,8 +50,22 @@ def build(folder: Path, progress: Callable[[str], None]) -> None:
     Raises:
         EnvironmentBuildError: A step failed, or the folder holds something else.
     """
+    build_pinned(folder, REQUIREMENTS, _install_vllm, progress)
+
+
+def build_pinned(
+    folder: Path,
+    requirements: Path,
+    install: Callable[[Path, Path, Callable[[str], None]], None],
+    progress: Callable[[str], None],
+) -> None:
+    """Build or complete an environment with `install(folder, python, progress)`, then stamp it.
+
+    Raises:
+        EnvironmentBuildError: A step failed, or the folder holds something else.
+    """
     folder = folder.absolute()
-    if is_whole(folder):
+    if is_whole(folder, requirements):
         progress(f"{folder} is whole")
         return
     if folder.exists() and any(folder.iterdir()) and not (folder / "pyvenv.cfg").is_file():
@@ -60,19 +76,23 @@ def build(folder: Path, progress: Callable[[str], None]) -> None:
     if not python.exists():
         progress(f"creating {folder}")
         venv.create(folder, with_pip=True)
+    install(folder, python, progress)
+    partial = folder / f"{STAMP}.partial"
+    partial.write_text(wanted_digest(requirements) + "\n", encoding="utf-8")
+    partial.replace(folder / STAMP)
+    progress(f"{folder} is whole")
+
+
+def _install_vllm(folder: Path, python: Path, progress: Callable[[str], None]) -> None:
     progress("installing torch")
     # With its dependencies: builds of torch for a GPU need libraries that the pins do not list.
-    _pip(python, "install", _pin("torch"), "--constraint", str(REQUIREMENTS))
+    pip(python, "install", _pin("torch"), "--constraint", str(REQUIREMENTS))
     progress("installing vLLM and its requirements")
-    _pip(python, "install", "--no-deps", "--requirement", str(REQUIREMENTS))
-    _pip(python, "uninstall", "--yes", "triton")
+    pip(python, "install", "--no-deps", "--requirement", str(REQUIREMENTS))
+    pip(python, "uninstall", "--yes", "triton")
     _name_vllm(folder)
     progress("checking that vLLM can be imported")
     _run([str(python), "-m", "vllm.entrypoints.cli.main", "--version"], CHECK_TIMEOUT_S)
-    partial = folder / f"{STAMP}.partial"
-    partial.write_text(wanted_digest() + "\n", encoding="utf-8")
-    partial.replace(folder / STAMP)
-    progress(f"{folder} is whole")
 
 
 def _pin(name: str) -> str:
@@ -98,7 +118,8 @@ def _name_vllm(folder: Path) -> None:
     (info / "RECORD").write_text(record, encoding="utf-8")
 
 
-def _pip(python: Path, *arguments: str) -> None:
+def pip(python: Path, *arguments: str) -> None:
+    """Run pip in an environment."""
     command = [str(python), "-m", "pip", "--quiet", "--no-input", "--disable-pip-version-check"]
     _run([*command, *arguments], INSTALL_TIMEOUT_S)
 
@@ -120,21 +141,27 @@ def _run(command: list[str], timeout_s: int) -> None:
         raise EnvironmentBuildError(f"`{' '.join(command)}` failed:\n{tail}")
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Write a line of progress."""
     sys.stderr.write(f"{line}\n")
 
 
-def main(arguments: list[str]) -> int:
-    """Build the environment named on the command line; exit code 0, 1 (failed) or 2 (usage)."""
+def command(arguments: list[str], usage: str, build: Callable[[Path], None]) -> int:
+    """Build the environment named on a command line; exit code 0, 1 (failed) or 2 (usage)."""
     if len(arguments) != 1 or arguments[0].startswith("-"):
-        sys.stderr.write("usage: python -m serving.environment FOLDER\n")
+        sys.stderr.write(f"usage: {usage} FOLDER\n")
         return 2
     try:
-        build(Path(arguments[0]), _say)
+        build(Path(arguments[0]))
     except EnvironmentBuildError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0
+
+
+def main(arguments: list[str]) -> int:
+    """Build vLLM's environment; exit code 0, 1 (failed) or 2 (usage)."""
+    return command(arguments, "python -m serving.environment", lambda folder: build(folder, say))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """``ftdm doctor``: what this machine has, what is configured, what is missing, how to get it."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -38,6 +39,7 @@ def doctor(as_json: bool) -> int:
     )  # fmt: skip
     findings = [look() for look in looks]
     findings.extend(_models())
+    findings.extend(_label_studio())
     if as_json:
         output.print_json([asdict(finding) for finding in findings])
     else:
@@ -134,6 +136,25 @@ def _home() -> Finding:
     probe = next(path for path in (folder, *folder.parents) if path.exists())
     remedy = "" if os.access(probe, os.W_OK) else "make it writable, or set FTDM_HOME"
     return Finding("home folder", str(folder), remedy)
+
+
+def _label_studio() -> list[Finding]:
+    from ftdm_assets.sources.label_source import label_source
+
+    findings = []
+    for name, path in find_models().items():
+        with contextlib.suppress(SettingsError):
+            model = load_folder(path)
+            if model.settings.labels.source != "label_studio":
+                continue
+            source = label_source(model)
+            try:
+                source.state()
+                remedy = ""
+            except ValueError as error:
+                remedy = str(error)
+            findings.append(Finding(f"labels of {name}", source.description, remedy))
+    return findings
 
 
 def _models() -> list[Finding]:

@@ -18,6 +18,7 @@ _NO = (
     "serving.versions.PointerError",
 )
 _UNREACHABLE = (
+    "ftdm_assets.sources.label_studio_client.LabelStudioError",
     "serving.stack.StackError",
     "serving.supervision.SupervisionError",
     "serving.deployment.DeploymentError",
@@ -32,9 +33,9 @@ def exit_code(error: Exception) -> tuple[int | None, str]:
         # Typer's own: its click is a private copy, whose classes have no public name.
         return output.USAGE, str(usage())
     for names, code in (
+        (_UNREACHABLE, output.UNREACHABLE),
         (_USAGE, output.USAGE),
         (_NO, output.NO),
-        (_UNREACHABLE, output.UNREACHABLE),
     ):
         if isinstance(error, _loaded(names)):
             return code, str(error)

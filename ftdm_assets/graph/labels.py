@@ -9,6 +9,7 @@ from ftdm_assets import agreement_pictures
 from ftdm_assets.graph import protection
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading, Tools
 from ftdm_assets.model_folder import ModelFolder
+from ftdm_assets.records.adjudication import REVIEW
 from ftdm_assets.records.agreement import AgreementResult, agreement
 from ftdm_assets.records.contract import Problem, contract_problems, unknown_labels
 from ftdm_assets.records.duplicates import near_pairs
@@ -18,6 +19,7 @@ from ftdm_assets.sources.places import local_copy, place_state
 from golden.examples import GoldenFile, read_golden_file
 
 GROUP = "labels"
+RAW_LABELS = "raw_labels"
 LABEL_SOURCE = "label_source"
 GOLDEN_SOURCE = "golden_source"
 _SHOWN = 5
@@ -38,10 +40,12 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             "labels_only",
         }
     )
+    if labels.source == "label_studio":
+        raw_config["label_studio"] = labels.label_studio.model_dump(include={"url", "project"})
     golden_config = golden.model_dump(exclude={"path", "minimum"})
     return [
         AssetPlan(
-            name="raw_labels",
+            name=RAW_LABELS,
             group=GROUP,
             description="An immutable snapshot of the label source: every annotation with "
             "annotator, time, source and data class.",
@@ -131,8 +135,12 @@ def read_raw(model: ModelFolder) -> pd.DataFrame:
     Raises:
         SourceError: naming source, row and remedy.
     """
+    return chosen_rows(model, label_source(model).read().frame)
+
+
+def chosen_rows(model: ModelFolder, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a raw frame that the settings' labels and sample choose."""
     settings = model.settings.labels
-    frame = label_source(model).read()
     if settings.labels_only is not None:
         frame = frame[frame["output"].isin(settings.labels_only)]
     return _sample(frame, settings.sample)
@@ -173,18 +181,20 @@ def _rank(text: str) -> str:
 
 def _build_raw(reading: Reading, tools: Tools) -> Built:
     model = reading.model
-    frame = read_raw(model)
+    snapshot = label_source(model).read()
+    frame = chosen_rows(model, snapshot.frame)
     problems = contract_problems(frame)
     unknown = unknown_labels(frame, model.labels())
     rows = plain_rows(frame.drop(columns="row"))
     artifact = reading.store.put_records("snapshot", rows)
-    agreed = agreement(frame)
+    agreed = agreement(frame[frame["role"] != REVIEW])
     tools.say(f"{len(frame)} annotations by {frame['annotator'].nunique()} annotators read")
     return Built(
         artifact,
         facts={
             "rows": len(frame),
             "annotators": {str(k): int(v) for k, v in frame["annotator"].value_counts().items()},
+            "reviews": int((frame["role"] == REVIEW).sum()),
             "source": label_source(model).description,
             "problems": len(problems),
             "first_problems": [_told(problem) for problem in problems[:_SHOWN]],
@@ -204,6 +214,7 @@ def _build_raw(reading: Reading, tools: Tools) -> Built:
         },
         attachments={"agreement": reading.store.put_document("agreement", asdict(agreed))},
         pictures=_agreement_pictures(agreed),
+        sources={LABEL_SOURCE: snapshot.state},
     )
 
 

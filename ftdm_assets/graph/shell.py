@@ -111,7 +111,8 @@ def _materialise(
     ]
     if plan.gated:
         require(graph, reading, (*plan.deps, *plan.gate_deps), plan.name)
-    recipe = _recipe(graph, plan, inputs)
+    sources = dict(plan.sources(graph.model))
+    recipe = _recipe(plan, inputs, sources)
     made = None
     if plan.memoised:
         made = reading.store.manifest_for_recipe(graph.model.name, plan.name, recipe)
@@ -125,6 +126,10 @@ def _materialise(
         )
     else:
         built = plan.build(reading, StepTools(context))
+        # A source may have moved on since it was asked: what was read is what the recipe names.
+        sources.update(built.sources)
+        recipe = _recipe(plan, inputs, sources)
+        built = replace(built, facts={**built.facts, "sources": sources})
         manifest = _manifest(graph, plan, inputs, recipe, built, {**run, **ended(reading)})
         manifest = _with_pictures(reading, manifest, built)
     digest = reading.store.add_manifest(manifest)
@@ -138,14 +143,14 @@ def _input(reading: Reading, name: str, gate_only: bool) -> InputRef:
     return InputRef(name, manifest.digest, digest, gate_only)
 
 
-def _recipe(graph: GraphPlan, plan: AssetPlan, inputs: list[InputRef]) -> str:
+def _recipe(plan: AssetPlan, inputs: list[InputRef], sources: Mapping[str, str]) -> str:
     return json_digest(
         {
             "asset": plan.name,
             "code_version": plan.version,
             "config": dict(plan.config),
             "inputs": {ref.asset: ref.digest for ref in inputs if not ref.gate_only},
-            "sources": dict(plan.sources(graph.model)),
+            "sources": dict(sources),
         }
     )
 
@@ -158,7 +163,6 @@ def _manifest(
     built: Built,
     run: Mapping[str, Any],
 ) -> Manifest:
-    facts = {**built.facts, "sources": dict(plan.sources(graph.model))}
     attachments = {
         name: {"kind": item.kind, "digest": item.digest} for name, item in built.attachments.items()
     }
@@ -173,7 +177,7 @@ def _manifest(
         inputs=tuple(inputs),
         environment=environment(),
         run=run,
-        facts=facts,
+        facts=dict(built.facts),
         attachments=attachments,
     )
 

@@ -1,14 +1,17 @@
-"""What the graph reads from outside: external assets whose data version is the file's digest.
+"""What the graph reads from outside: external assets whose data version is the source's state.
 
-A sensor observes them, so that the UI shows a changed file as a changed upstream, and everything
-downstream of it as stale.
+A sensor observes them, so that the UI shows a changed file or labelling project as a changed
+upstream, and everything downstream of it as stale. Where the settings ask for it (``labels.
+request_on_change``) it also requests ``raw_labels``, once a state, and again after no lost event:
+what counts is the state that the current snapshot was read in.
 """
 
 import dagster as dg
 
-from ftdm_assets.graph.labels import GOLDEN_SOURCE, GROUP, LABEL_SOURCE
+from ftdm_assets.graph.labels import GOLDEN_SOURCE, GROUP, LABEL_SOURCE, RAW_LABELS
 from ftdm_assets.graph.plan import GraphPlan
-from ftdm_assets.graph.shell import asset_key
+from ftdm_assets.graph.shell import asset_key, reading_of
+from ftdm_assets.provenance.store import StoreError
 from ftdm_assets.quiet import accepted_notices
 from ftdm_assets.settings import SettingsError
 from ftdm_assets.sources.label_source import label_source
@@ -43,6 +46,7 @@ def current_digests(graph: GraphPlan) -> dict[str, str]:
 
     Raises:
         SettingsError: if a file is missing.
+        SourceError: if a source cannot be asked.
     """
     digests: dict[str, str] = {}
     for plan in graph.assets:
@@ -52,8 +56,14 @@ def current_digests(graph: GraphPlan) -> dict[str, str]:
 
 def observe(graph: GraphPlan, instance: dg.DagsterInstance) -> list[dg.AssetObservation]:
     """Return an observation for every source whose digest Dagster does not know yet."""
+    return _observations(graph, instance, current_digests(graph))
+
+
+def _observations(
+    graph: GraphPlan, instance: dg.DagsterInstance, digests: dict[str, str]
+) -> list[dg.AssetObservation]:
     events = []
-    for name, digest in current_digests(graph).items():
+    for name, digest in digests.items():
         key = asset_key(graph, name)
         latest = instance.get_latest_data_version_record(key, is_source=True)
         known = None
@@ -66,22 +76,41 @@ def observe(graph: GraphPlan, instance: dg.DagsterInstance) -> list[dg.AssetObse
     return events
 
 
+def requests(graph: GraphPlan, digests: dict[str, str]) -> list[dg.RunRequest]:
+    """Return the request for a new snapshot, if one is wanted and the labels have changed."""
+    state = digests.get(LABEL_SOURCE)
+    if not graph.model.settings.labels.request_on_change or state is None:
+        return []
+    try:
+        read = reading_of(graph).manifest(RAW_LABELS).facts.get("sources", {}).get(LABEL_SOURCE)
+    except StoreError:
+        read = None
+    if read == state:
+        return []
+    key = asset_key(graph, RAW_LABELS)
+    tags = {"ftdm/reason": "labels changed"}
+    return [dg.RunRequest(run_key=f"labels-{state}", asset_selection=[key], tags=tags)]
+
+
 def source_sensor(graph: GraphPlan) -> dg.SensorDefinition:
     """Return the sensor that observes the sources."""
 
     @dg.sensor(
         name=f"{graph.model.name}_sources",
+        target=dg.AssetSelection.assets(asset_key(graph, RAW_LABELS)),
         minimum_interval_seconds=_SENSOR_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Observes label and golden file; a changed file makes the graph stale.",
+        description="Observes labels and golden file; a change makes the graph stale.",
     )
     def _sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         try:
-            events = observe(graph, context.instance)
+            digests = current_digests(graph)
+            events = _observations(graph, context.instance, digests)
         except (SettingsError, SourceError) as error:
             return dg.SkipReason(str(error))
-        if not events:
+        wanted = requests(graph, digests)
+        if not events and not wanted:
             return dg.SkipReason("No source has changed.")
-        return dg.SensorResult(asset_events=events)
+        return dg.SensorResult(asset_events=events, run_requests=wanted)
 
     return _sensor

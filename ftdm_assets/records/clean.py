@@ -1,6 +1,7 @@
 """From raw annotations to training records, with a ledger that accounts for every row.
 
-The order is: normalise → empty, too long → mask personal data → exact duplicates with consensus →
+The order is: normalise → empty, too long → mask personal data → labels superseded by a
+review → exact duplicates with consensus →
 near duplicates with consensus → too near to a golden example → suspected label errors.
 
 Invariants:
@@ -137,6 +138,7 @@ def clean(
         for name in DATA_CLASSES
     }
     sheet.handle_personal_data(choices)
+    sheet.let_reviews_decide()
     trusted = sheet.settle_exact_duplicates(settings.minimum_consensus)
     sheet.settle_near_duplicates(
         settings.near_threshold, Terms(trusted, settings.minimum_consensus)

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import pandas as pd
 
 from ftdm_assets.records import consensus, duplicates, personal_data
+from ftdm_assets.records.adjudication import REVIEW, superseded
 from ftdm_assets.records.contract import DATA_CLASSES
 from ftdm_assets.records.label_errors import LIKELY, Suspect, suspected_label_errors
 from ftdm_assets.records.normalise import duplicate_key, normalise, normalise_output
@@ -33,6 +34,8 @@ class Row:
     annotated_at: str
     source: str
     data_class: str
+    actor: str
+    role: str
     row: int
     reason: str = ""
     lost_to: str = ""
@@ -71,7 +74,7 @@ class Worksheet:
     @staticmethod
     def of(raw: pd.DataFrame) -> "Worksheet":
         """Take the rows of a raw frame; missing values become blank."""
-        fields = tuple(Row.__dataclass_fields__)[:7]
+        fields = tuple(Row.__dataclass_fields__)[:9]
         columns = [[_text(value) for value in raw[name]] for name in fields]
         numbers = [int(number) for number in raw["row"]]
         return Worksheet([Row(*values) for values in zip(*columns, numbers, strict=True)])
@@ -116,6 +119,18 @@ class Worksheet:
                 row.drop("personal_data")
             else:
                 row.input, row.output, row.masked = text, output, found
+
+    def let_reviews_decide(self) -> None:
+        """Drop the labels of inputs that were reviewed: there only the reviews vote."""
+        left = self._left()
+        reviews = superseded(
+            [row.record_id for row in left],
+            [row.input for row in left],
+            [row.role for row in left],
+        )
+        for row in left:
+            if row.role != REVIEW and row.record_id in reviews:
+                row.drop("superseded_by_review", reviews[row.record_id], 1.0)
 
     def settle_exact_duplicates(self, minimum: float) -> Reliability:
         """Let the annotations of one input agree on one record; return whom to trust how far."""

@@ -3,6 +3,8 @@
 Invariants:
 * Every breach is named with its row and column; the first one does not hide the others.
 * An empty or over-long input is no breach: cleaning drops it, with the reason in the ledger.
+* ``actor`` is who last touched the annotation, ``annotator`` whom it is credited to; ``role`` says
+  whether it is a label or the answer to a review.
 * A blank ``annotated_at`` says that the time is not known; anything else must be ISO 8601.
 """
 
@@ -24,8 +26,11 @@ RAW_COLUMNS = (
     "annotated_at",
     "source",
     "data_class",
+    "actor",
+    "role",
     "row",
 )
+ROLES = ("label", "review")
 DATA_CLASSES = ("public", "internal", "confidential", "restricted")
 
 
@@ -99,6 +104,11 @@ def raw_schema() -> pa.DataFrameSchema:
             "data_class": pa.Column(
                 object,
                 [_check(lambda value: value in DATA_CLASSES, f"is none of {classes}; choose one")],
+            ),
+            "actor": pa.Column(object, [_check(_is_filled, filled)]),
+            "role": pa.Column(
+                object,
+                [_check(lambda value: value in ROLES, f"is none of {', '.join(ROLES)}")],
             ),
             "row": pa.Column(int, [_check(lambda value: value >= 1, "is below 1; count from 1")]),
         },

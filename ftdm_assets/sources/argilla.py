@@ -15,11 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.sources.files import RecordDefaults, read_rows
 from ftdm_assets.sources.places import local_copy, place_state
+from ftdm_assets.sources.snapshot import Snapshot
 from ftdm_assets.sources.tables import SourceError
 
 _SETTING = "labels.path"
@@ -34,15 +33,15 @@ class ArgillaSource:
     @property
     def description(self) -> str:
         """Return the export as the settings name it."""
-        return self.model.settings.labels.path
+        return self.model.settings.labels.path or ""
 
     def state(self) -> str:
         """Return the export's digest."""
         return place_state(self.model, self.description, _SETTING)
 
-    def read(self) -> pd.DataFrame:
+    def read(self) -> Snapshot:
         """Read the submitted responses."""
-        settings = self.model.settings.labels
+        state, settings = self.state(), self.model.settings.labels
         with local_copy(self.model, self.description, _SETTING) as path:
             try:
                 document = json.loads(path.read_text(encoding="utf-8"))
@@ -59,7 +58,10 @@ class ArgillaSource:
             ]
             if not rows:
                 raise SourceError(f"{where}: the export holds no submitted response; label first")
-            return read_rows(rows, where, RecordDefaults(data_class=settings.data_class))
+            frame = read_rows(rows, where, RecordDefaults(data_class=settings.data_class))
+        if self.state() != state:
+            raise SourceError(f"{where}: it changed while it was read; run again")
+        return Snapshot(frame, state)
 
 
 def _records(document: Any, where: str) -> list[dict[str, Any]]:

@@ -39,6 +39,8 @@ _CANDIDATES: dict[str, str] = {
     "annotated_at": "annotated_at labelled_at labeled_at created_at updated_at timestamp",
     "source": "source origin",
     "data_class": "data_class sensitivity",
+    "actor": "actor updated_by",
+    "role": "annotation_role",
 }
 _REQUIRED = ("input", "output")
 
@@ -54,13 +56,16 @@ class ColumnNames:
     annotated_at: str | None = None
     source: str | None = None
     data_class: str | None = None
+    actor: str | None = None
+    role: str | None = None
 
 
 @dataclass(frozen=True)
 class RecordDefaults:
     """What a record gets where the file says nothing.
 
-    A blank ``annotated_at`` means that the time is not known; ``source`` defaults to the file name.
+    The actor is the annotator, the role is ``label``. A blank
+    ``annotated_at`` means that the time is not known; ``source`` defaults to the file name.
     """
 
     annotator: str = "unknown"
@@ -150,14 +155,17 @@ def _record(
         text = _as_text(table, number, name, row.get(name)) if name else ""
         return text if text.strip() else default
 
+    annotator = optional(columns.annotator, defaults.annotator)
     return {
         "record_id": optional(columns.record_id, f"{table.path.stem}-{number:06d}"),
         "input": value or "",
         "output": _as_text(table, number, columns.output, row.get(columns.output)),
-        "annotator": optional(columns.annotator, defaults.annotator),
+        "annotator": annotator,
         "annotated_at": optional(columns.annotated_at, defaults.annotated_at),
         "source": optional(columns.source, defaults.source or table.path.name),
         "data_class": optional(columns.data_class, defaults.data_class),
+        "actor": optional(columns.actor, annotator),
+        "role": optional(columns.role, "label"),
         "row": number,
     }
 

@@ -19,6 +19,7 @@ from ftdm_assets.model_folder import DEFS, ModelFolder
 from ftdm_assets.provenance.digests import folder_digest, json_digest
 from ftdm_assets.settings import HuggingFaceSettings, SettingsError
 from ftdm_assets.sources.files import RecordDefaults, read_named_columns
+from ftdm_assets.sources.snapshot import Snapshot
 from ftdm_assets.sources.tables import SourceError
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -64,7 +65,7 @@ class HuggingFaceSource:
             )
         return json_digest(named.model_dump())
 
-    def read(self) -> pd.DataFrame:
+    def read(self) -> Snapshot:
         """Read the split."""
         before, settings = self.state(), self.model.settings.labels
         name = f"{Path(self._settings.dataset).name}-{self._settings.split}"
@@ -84,7 +85,7 @@ class HuggingFaceSource:
                 f"{self.description}: the folder changed while it was read; run again when nobody "
                 "writes to it"
             )
-        return frame
+        return Snapshot(frame, before)
 
     def _load(self) -> Any:
         import datasets

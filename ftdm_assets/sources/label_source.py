@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import pandas as pd
-
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.sources.argilla import ArgillaSource
-from ftdm_assets.sources.files import RecordDefaults, read_named_columns
+from ftdm_assets.sources.files import RecordDefaults, SourceError, read_named_columns
 from ftdm_assets.sources.hugging_face import HuggingFaceSource
+from ftdm_assets.sources.label_studio import LabelStudioSource
 from ftdm_assets.sources.places import local_copy, place_state
+from ftdm_assets.sources.snapshot import Snapshot
 
 
 class LabelSource(Protocol):
@@ -33,8 +33,8 @@ class LabelSource(Protocol):
             SourceError: if it cannot be asked.
         """
 
-    def read(self) -> pd.DataFrame:
-        """Return the raw frame: one row an annotation, its ``row`` counting from 1.
+    def read(self) -> Snapshot:
+        """Return the raw frame, one row an annotation, with the state that it is of.
 
         Raises:
             SettingsError: if it cannot be found.
@@ -51,24 +51,29 @@ class FileSource:
     @property
     def description(self) -> str:
         """Return the file as the settings name it."""
-        return self.model.settings.labels.path
+        return self.model.settings.labels.path or ""
 
     def state(self) -> str:
         """Return the file's digest, or the object's state."""
         return place_state(self.model, self.description, "labels.path")
 
-    def read(self) -> pd.DataFrame:
+    def read(self) -> Snapshot:
         """Read the file with the settings' columns."""
         settings = self.model.settings.labels
+        state = self.state()
         with local_copy(self.model, self.description, "labels.path") as path:
             defaults = RecordDefaults(data_class=settings.data_class)
-            return read_named_columns(path, settings.columns, defaults)
+            frame = read_named_columns(path, settings.columns, defaults)
+        if self.state() != state:
+            raise SourceError(f"{self.description}: it changed while it was read; run again")
+        return Snapshot(frame, state)
 
 
 def label_source(model: ModelFolder) -> LabelSource:
     """Return the source that the settings choose."""
     sources: dict[str, Callable[[ModelFolder], LabelSource]] = {
         "file": FileSource,
+        "label_studio": LabelStudioSource,
         "hugging_face": HuggingFaceSource,
         "argilla": ArgillaSource,
     }

@@ -33,6 +33,7 @@ def test_new_takes_every_file_format(place: Place, tmp_path: Path, suffix: str) 
     assert done.code == 0, done.err
     model = load_folder(place.models / "demo" / "defs.yaml")
     assert model.labels() == ["a", "b"]
+    assert model.settings.labels.path is not None
     assert model.resolve(model.settings.labels.path) == Path(files[0]).resolve()
     assert not Path(model.settings.labels.path).is_absolute()
 

@@ -34,6 +34,8 @@ def raw(*rows: dict[str, object]) -> pd.DataFrame:
         "annotated_at": "",
         "source": "desk",
         "data_class": "internal",
+        "actor": "ana",
+        "role": "label",
     }
     full = [{"record_id": f"r{n}", **base, **row, "row": n} for n, row in enumerate(rows, start=1)]
     return pd.DataFrame(full, columns=list(RAW_COLUMNS))

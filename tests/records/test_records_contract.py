@@ -23,6 +23,8 @@ GOOD = {
     "annotated_at": "2026-03-01T09:00:00Z",
     "source": "desk",
     "data_class": "internal",
+    "actor": "ana",
+    "role": "label",
     "row": 1,
 }
 

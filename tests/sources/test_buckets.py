@@ -59,10 +59,10 @@ def test_the_state_follows_the_content_and_is_read_once(
     source.read()
     with monkeypatch.context() as patched:
         patched.setattr(buckets, "_download", lambda *_: pytest.fail("read again"))
-        assert len(source.read()) == 200
+        assert len(source.read().frame) == 200
     put(s3, "a.jsonl", JSONL[: len(JSONL) // 2].rsplit(b"\n", 1)[0])
     assert source.state() != state
-    assert len(source.read()) < 200
+    assert len(source.read().frame) < 200
     put(s3, "a.jsonl", JSONL)
     assert source.state() == state
 

@@ -28,6 +28,8 @@ COLUMNS = [
     "annotated_at",
     "source",
     "data_class",
+    "actor",
+    "role",
     "row",
 ]
 BANKING = Path(__file__).resolve().parents[3] / "shared/data/banking77/train.csv"

@@ -39,13 +39,13 @@ def saved(tmp_path: Path, texts: list[str] | None = None) -> Path:
 
 def test_a_saved_folder_is_read_with_its_class_names(tmp_path: Path) -> None:
     source = hub(tmp_path, dataset=str(saved(tmp_path)))
-    frame = source.read()
+    frame = source.read().frame
     assert list(frame["output"]) == ["billing", "shipping", ""]
     assert list(frame["record_id"]) == [f"saved-train-{n:06d}" for n in (1, 2, 3)]
     assert set(frame["data_class"]) == {"public"}
     assert [problem.column for problem in contract_problems(frame)] == ["output"]
     test = hub(tmp_path, dataset=str(tmp_path / "saved"), split="test")
-    assert list(test.read()["input"]) == ["t"]
+    assert list(test.read().frame["input"]) == ["t"]
     assert test.state() != source.state()
 
 
@@ -136,7 +136,7 @@ def argilla(tmp_path: Path, document: Any, **named: str) -> Any:
 
 def test_each_submitted_response_is_an_annotation_and_nothing_else_is(tmp_path: Path) -> None:
     source = argilla(tmp_path, RECORDED)
-    frame = source.read()
+    frame = source.read().frame
     columns = ["record_id", "input", "output", "annotator", "annotated_at", "source", "row"]
     assert frame[columns].to_numpy().tolist() == [
         ["T-1/resp-1", "text 1", "a", "u-ana", "2026-03-01T09:01:00", "argilla ds-1", 1],
@@ -150,7 +150,7 @@ def test_each_submitted_response_is_an_annotation_and_nothing_else_is(tmp_path: 
     items = RECORDED["items"]
     assert isinstance(items, list)
     pages = [{"items": items[:2], "total": 4}, {"items": items[2:], "total": 4}]
-    assert argilla(tmp_path, pages).read().equals(frame)
+    assert argilla(tmp_path, pages).read().frame.equals(frame)
 
 
 @pytest.mark.parametrize(

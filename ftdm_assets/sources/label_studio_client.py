@@ -1,0 +1,262 @@
+"""Speaks to a Label Studio server over plain HTTP.
+
+httpx and not the official SDK: the SDK brings OpenCV and pins numpy below what the rest needs, and
+its page-by-page listing takes twice as long as the export.
+
+Invariants:
+* Every call has a deadline for the whole answer; reading is repeated a bounded number of times,
+  writing never (an import that was repeated would double the tasks).
+* An answer is whole JSON or an error; a cut or truncated one is never used.
+* The token goes into one header and nowhere else: no message, no log, no address holds it.
+"""
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from ftdm_assets.settings import LabelStudioSettings, SettingsError
+from ftdm_assets.sources.tables import SourceError
+
+_POLL_TIMEOUT_S = 10.0
+_LONGEST_PAUSE_S = 8.0
+_PAGE = 100
+
+
+class LabelStudioError(SourceError):
+    """The server cannot be reached, or does not answer as Label Studio does."""
+
+
+class _PassingError(Exception):
+    """A failure that may have gone by the next time."""
+
+
+class LabelStudioClient:
+    """A session with one server, for one project's settings."""
+
+    def __init__(self, settings: LabelStudioSettings) -> None:
+        token = os.environ.get(settings.token_env, "").strip()
+        self.url = settings.url.rstrip("/")
+        if not token:
+            raise SettingsError(
+                f"attributes.labels.label_studio.token_env: the environment variable "
+                f"{settings.token_env} is not set; make an access token in {self.url} under "
+                "Account & Settings and export it there"
+            )
+        self._settings = settings
+        self._token = token
+        self._authorisation = ""
+        self._http = httpx.Client(base_url=self.url)
+
+    def __enter__(self) -> "LabelStudioClient":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._http.close()
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def project_id(self) -> int:
+        """Return the id of the project that the settings name by id or title.
+
+        Raises:
+            SourceError: if there is none, or several of that title.
+        """
+        wanted = self._settings.project
+        if isinstance(wanted, int):
+            return wanted
+        found = self.projects(wanted)
+        if len(found) == 1:
+            return found[0]
+        many = f"{len(found)} projects are" if found else "no project is"
+        remedy = "name it by its id" if found else "make it with `ftdm labels init`"
+        raise SourceError(f"{self.url}: {many} called {wanted!r}; {remedy}")
+
+    def projects(self, title: str) -> list[int]:
+        """Return the ids of the projects of exactly this title."""
+        page = self.get("/api/projects/", {"title": title, "page_size": _PAGE}, poll=True)
+        return [int(item["id"]) for item in page["results"] if item["title"] == title]
+
+    def project(self, project: int) -> dict[str, Any]:
+        """Return a project's description with its counts."""
+        found: dict[str, Any] = self.get(f"/api/projects/{project}/", poll=True)
+        return found
+
+    def newest(self, project: int) -> str:
+        """Return when the project's tasks or annotations last changed; blank without tasks.
+
+        Every change of an annotation (made, edited, skipped, deleted) also touches its task.
+        """
+        query = json.dumps({"ordering": ["-tasks:updated_at"]})
+        page = self.get(
+            "/api/tasks/",
+            {"project": project, "page": 1, "page_size": 1, "query": query},
+            poll=True,
+        )
+        return str(page["tasks"][0]["updated_at"]) if page["tasks"] else ""
+
+    def export(self, project: int) -> list[dict[str, Any]]:
+        """Return all tasks of a project with all their annotations."""
+        asked = {"exportType": "JSON", "download_all_tasks": "true"}
+        tasks = self.get(f"/api/projects/{project}/export", asked)
+        if not isinstance(tasks, list):
+            raise LabelStudioError(f"{self.url}: the export is no list of tasks; check the server")
+        return tasks
+
+    def users(self) -> dict[int, str]:
+        """Return the members' e-mail addresses by their ids."""
+        return {int(user["id"]): str(user["email"]) for user in self.get("/api/users/")}
+
+    def get(self, path: str, query: Mapping[str, Any] | None = None, *, poll: bool = False) -> Any:
+        """Return a JSON answer; ``poll`` is for small answers that a sensor waits for.
+
+        Raises:
+            SourceError: when the server refuses, or has failed as often as the settings allow.
+        """
+        limit = self._settings.timeout_s
+        limit = min(limit, _POLL_TIMEOUT_S) if poll else limit
+        attempts = self._settings.retries + 1
+        reason = ""
+        for attempt in range(attempts):
+            try:
+                return self._ask("GET", path, limit, query=query)
+            except _PassingError as error:
+                reason = str(error)
+            if attempt + 1 < attempts:
+                time.sleep(min(0.25 * 2**attempt, _LONGEST_PAUSE_S))
+        raise LabelStudioError(
+            f"{self.url}{path}: {reason}, {attempts} times; see whether the server is well, or "
+            "raise timeout_s or retries in attributes.labels.label_studio"
+        )
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def create_project(self, title: str, label_config: str, instruction: str) -> int:
+        """Make a project and return its id."""
+        body = {
+            "title": title,
+            "label_config": label_config,
+            "expert_instruction": instruction,
+            "show_instruction": True,
+        }
+        return int(self.post("/api/projects/", body)["id"])
+
+    def import_tasks(self, project: int, tasks: Sequence[Mapping[str, Any]]) -> None:
+        """Add tasks to a project.
+
+        Raises:
+            SourceError: if the server took fewer than were sent.
+        """
+        answer = self.post(f"/api/projects/{project}/import", list(tasks))
+        if int(answer.get("task_count", 0)) != len(tasks):
+            raise LabelStudioError(
+                f"{self.url}: of {len(tasks)} tasks sent the server took {answer.get('task_count')}"
+                "; run the command again, it sends what is missing"
+            )
+
+    def post(self, path: str, body: Any) -> Any:
+        """Send JSON once and return the JSON answer.
+
+        Raises:
+            SourceError: when the server refuses or fails.
+        """
+        try:
+            return self._ask("POST", path, self._settings.timeout_s, body=body)
+        except _PassingError as error:
+            raise LabelStudioError(
+                f"{self.url}{path}: {error}; run the command again, it sends what is missing"
+            ) from error
+
+    # -- one call --------------------------------------------------------------------------------
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        limit: float,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,
+    ) -> Any:
+        if not self._authorisation:
+            self._authorisation = self._authorise(limit)
+        head = {"Authorization": self._authorisation}
+        status, content = self._send(method, path, limit, query=query, body=body, headers=head)
+        if status == httpx.codes.UNAUTHORIZED:
+            self._authorisation = ""
+            raise SourceError(
+                f"{self.url}: the access token in {self._settings.token_env} is not accepted; "
+                "make a new one under Account & Settings"
+            )
+        if status >= 500 or status == httpx.codes.TOO_MANY_REQUESTS:
+            raise _PassingError(f"the server answers {status}")
+        if status >= 400:
+            raise SourceError(f"{self.url}{path}: the server answers {status}{_detail(content)}")
+        return _parsed(content)
+
+    def _authorise(self, limit: float) -> str:
+        """Return the header; a personal access token (a JWT) is exchanged first."""
+        if self._token.count(".") != 2:
+            return f"Token {self._token}"
+        body = {"refresh": self._token}
+        status, content = self._send("POST", "/api/token/refresh/", limit, body=body)
+        if status >= 500:
+            raise _PassingError(f"the server answers {status}")
+        if status >= 400:
+            raise SourceError(
+                f"{self.url}: the access token in {self._settings.token_env} is not accepted; "
+                "make a new one under Account & Settings"
+            )
+        return f"Bearer {_parsed(content)['access']}"
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        limit: float,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[int, bytes]:
+        deadline = time.monotonic() + limit
+        parts: list[bytes] = []
+        try:
+            with self._http.stream(
+                method, path, params=query, json=body, headers=headers, timeout=limit
+            ) as response:
+                for part in response.iter_bytes():
+                    parts.append(part)
+                    # httpx limits the wait for each part; a drip would never end.
+                    if time.monotonic() > deadline:
+                        raise _PassingError(f"no whole answer within {limit:g} s")
+                return response.status_code, b"".join(parts)
+        except httpx.TimeoutException as error:
+            raise _PassingError(f"no answer within {limit:g} s") from error
+        except httpx.TransportError as error:
+            raise _PassingError(f"the connection failed ({type(error).__name__})") from error
+
+
+def _parsed(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise _PassingError("the answer is no whole JSON document") from error
+
+
+def _detail(content: bytes) -> str:
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return ""
+    detail = found.get("detail") if isinstance(found, dict) else None
+    return f" ({str(detail)[:200]})" if detail else ""
