@@ -45,6 +45,7 @@ def overlap() -> Overlap:
     frame = pd.DataFrame(train, columns=["input", "output"])
     frame["record_id"] = [f"r{place:05d}" for place in range(len(train))]
     frame = frame.assign(annotator="b", annotated_at="", source="b", data_class="public")
+    frame = frame.assign(actor="b", role="label")
     frame["row"] = range(1, len(train) + 1)
     golden = {f"g{place:05d}": text for place, (text, _) in enumerate(test)}
     result = clean(frame, golden, CleanSettings(golden_threshold=THRESHOLD), judge_labels=False)

@@ -43,7 +43,7 @@ class Rows:
         columns = {"record_id": names, "input": self.texts, "output": self.labels}
         fixed = {"annotator": "bench", "annotated_at": "2026-03-01T09:00:00+00:00"}
         frame = pd.DataFrame({**columns, **fixed, "source": "bench", "data_class": "internal"})
-        return frame.assign(row=range(1, len(frame) + 1))
+        return frame.assign(actor="bench", role="label", row=range(1, len(frame) + 1))
 
 
 def real_texts() -> list[tuple[str, str]]:

@@ -335,7 +335,8 @@ def test_the_shipped_tickets_lose_their_planted_dirt(monkeypatch: pytest.MonkeyP
         row["example_id"]: row["input"]
         for row in map(json.loads, (TICKETS / "golden.jsonl").read_text().splitlines())
     }
-    frame = pd.DataFrame(lines).assign(row=range(1, len(lines) + 1))
+    frame = pd.DataFrame(lines).assign(row=range(1, len(lines) + 1), role="label")
+    frame["actor"] = frame["annotator"]
     result = clean(frame, golden, CleanSettings(label_errors="keep"))
     ledger = result.ledger.set_index("record_id")
     for reason, kinds in {

@@ -70,6 +70,8 @@ def test_every_kind_of_file_reads_the_same(tmp_path: Path, suffix: str) -> None:
             "annotated_at": row["annotated_at"],
             "source": "desk",
             "data_class": row["data_class"],
+            "actor": row["annotator"],
+            "role": "label",
             "row": number,
         }
         for number, row in enumerate(frame.to_dict("records"), start=1)
