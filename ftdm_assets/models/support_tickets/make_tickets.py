@@ -28,6 +28,7 @@ DAYS = 88
 DAY_SECONDS = 10 * 3600
 NEAR_BASE_CHARACTERS = 150
 MORE_SHARE, PASSING_SHARE = 0.5, 1 / 12
+LONGEST_ADDITION = 1.3
 
 
 def core_drafts(parts: Parts) -> list[Draft]:
@@ -57,6 +58,9 @@ def more_to_say(key: str, category: str, number: int, parts: Parts) -> str:
         cores = parts.cores[category]
         # Less than half way round, so that no two tickets say the same two things.
         other = cores[(number + rng.randrange(1, (len(cores) + 1) // 2)) % len(cores)]
+        # Behind a much shorter core it would be all of the ticket, and near its own one.
+        if len(other) > LONGEST_ADDITION * len(cores[number]):
+            return ""
     elif drawn < MORE_SHARE + PASSING_SHARE:
         category = rng.choice([name for name in parts.cores if name != category])
         other = f"{rng.choice(parts.shared['passing'])} {rng.choice(parts.cores[category])}"
