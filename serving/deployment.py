@@ -335,7 +335,7 @@ def _await_all(
                 progress(f"{name} is ready after {time.monotonic() - began:.0f} s")
         if waiting and time.monotonic() > end:
             raise _gave_up(supervisor, next(iter(waiting)), "did not answer in time")
-        if time.monotonic() - said > _PROGRESS_EVERY_S:
+        if waiting and time.monotonic() - said > _PROGRESS_EVERY_S:
             said = time.monotonic()
             progress(f"waiting for {', '.join(waiting)}")
         time.sleep(_POLL_S if waiting else 0)

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -24,6 +25,7 @@ GROUP = "dataset"
 GENERAL_SYSTEM = "You are a helpful assistant."
 _PACKAGE_INSTRUCTIONS = Path(__file__).resolve().parents[1] / "general" / "instructions.jsonl"
 _MIX_BOUNDS = (0.05, 0.10)
+_LISTED = 100
 
 
 def instructions_path(model: ModelFolder) -> Path:
@@ -47,7 +49,7 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             description="Normalised, deduplicated, decontaminated, de-noised records, with a "
             "ledger that accounts for every raw record.",
             build=_build_cleaned,
-            version="3",
+            version="4",
             config={
                 **model.settings.cleaning.model_dump(),
                 "sign_off_sample": model.settings.sign_off.sample,
@@ -180,6 +182,7 @@ def _build_cleaned(reading: Reading, tools: Tools) -> Built:
             "raw_rows": len(raw),
             "dropped": dict(sorted(reasons.items())),
             "masked": masked,
+            "golden_overlaps": [_overlap(row) for row in ledger if _is_golden(row)][:_LISTED],
             "suspects": len(result.suspects),
             "to_review": len(result.review),
             "reliability": dict(result.reliability.by_annotator),
@@ -197,6 +200,14 @@ def _build_cleaned(reading: Reading, tools: Tools) -> Built:
             "lengths": pictures.length_histogram([len(row["input"]) for row in kept]),
         },
     )
+
+
+def _is_golden(row: Mapping[str, Any]) -> bool:
+    return str(row["reason"]).startswith("golden_")
+
+
+def _overlap(row: Mapping[str, Any]) -> str:
+    return f"{row['record_id']} ~ {row['lost_to']} ({row['similarity']:.2f})"
 
 
 def _build_training(reading: Reading, tools: Tools) -> Built:

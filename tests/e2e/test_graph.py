@@ -87,6 +87,12 @@ def processes(marker: str, home: Path) -> list[int]:
     return found
 
 
+def pids(running: Running, *names: str) -> set[int]:
+    """Return the process ids of these supervised programs, or of all."""
+    programs = running.place.ftdm("status", "--json").document["programs"]
+    return {one["pid"] for one in programs if one["pid"] and (not names or one["name"] in names)}
+
+
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("e2e")
@@ -277,9 +283,28 @@ def test_a_up_starts_the_ui_and_down_stops_everything(running: Running) -> None:
     }  # fmt: skip
     assert groups["adapter"] == "training"
     assert groups["deployed_version"] == "release"
+
+    # Killed, UI and daemon come back by themselves.
+    dagster = pids(running, "dagster-ui", "dagster-daemon")
+    assert len(dagster) == 2
+    for pid in dagster:
+        os.kill(pid, signal.SIGKILL)
+
+    def back() -> bool:
+        now = pids(running, "dagster-ui", "dagster-daemon")
+        if len(now) < 2 or now & dagster:
+            return False
+        try:
+            return httpx.post(
+                f"{document['ui_url']}/graphql", json=query, timeout=30, trust_env=False
+            ).is_success
+        except httpx.HTTPError:
+            return False
+
+    wait_for(back, 120, "the return of UI and daemon")
+    everything = pids(running)
     assert running.place.ftdm("down", timeout=200).code == 0
-    assert not processes("serving.gateway", running.place.home)
-    assert not processes("dagster_webserver", running.place.home)
+    assert not {pid for pid in everything if Path(f"/proc/{pid}").exists()}
     with pytest.raises(httpx.ConnectError):
         running.ask()
 
