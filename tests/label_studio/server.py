@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +55,25 @@ class Server:
     def __init__(self, url: str) -> None:
         self.url = url
         head = {"Authorization": f"Token {TOKEN}"}
-        self.owner = Person(httpx.Client(base_url=url, headers=head, timeout=60))
+        self.clients = [httpx.Client(base_url=url, headers=head, timeout=60)]
+        self.owner = Person(self.clients[0])
 
     def join(self, email: str) -> Person:
         """Let a second person sign up by the owner's invitation."""
         link = str(self.owner.call("GET", "/api/invite")["invite_url"])
         person = httpx.Client(base_url=self.url, follow_redirects=True, timeout=60)
+        self.clients.append(person)
         page = person.get(link)
         token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.text)
         assert token is not None
         form = {"email": email, "password": PASSWORD, "csrfmiddlewaretoken": token.group(1)}
         person.post(link, data=form, headers={"Referer": self.url}).raise_for_status()
         return Person(person)
+
+    def close(self) -> None:
+        """Close every connection."""
+        for client in self.clients:
+            client.close()
 
 
 @contextmanager
@@ -94,7 +101,8 @@ def running(folder: Path) -> Iterator[Server]:
         )
         try:
             _wait(process, url, folder / "server.log")
-            yield Server(url)
+            with closing(Server(url)) as server:
+                yield server
         finally:
             os.killpg(process.pid, signal.SIGTERM)
             try:
