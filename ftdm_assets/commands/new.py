@@ -57,7 +57,9 @@ def new(wanted: NewModel) -> int:
     counts = Counter(str(label).strip() for label in frame["output"] if str(label).strip())
     chosen = sorted(label for label, _ in counts.most_common(wanted.classes))
     golden = sum(example.output in set(chosen) for example in examples)
-    text = _defs(wanted, target, chosen if wanted.classes else None, golden)
+    # A token holds a byte at least, and the end of turn is one more.
+    room = max([16, *(len(label.encode()) + 1 for label in chosen)])
+    text = _defs(wanted, target, chosen if wanted.classes else None, golden, room)
     parse_settings(_attributes(text), str(target / "defs.yaml"))
     write_bytes(target / "taxonomy.yaml", _taxonomy(sorted(counts)).encode())
     write_bytes(target / "defs.yaml", text.encode())
@@ -109,7 +111,7 @@ def _relative(path: Path, folder: Path) -> str:
     return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
 
 
-def _defs(wanted: NewModel, target: Path, only: list[str] | None, golden: int) -> str:
+def _defs(wanted: NewModel, target: Path, only: list[str] | None, golden: int, room: int) -> str:
     columns = ""
     if wanted.input_column or wanted.output_column:
         given = {"input": wanted.input_column, "output": wanted.output_column}
@@ -136,6 +138,8 @@ def _defs(wanted: NewModel, target: Path, only: list[str] | None, golden: int) -
         "    kind: classification\n"
         f"    instruction: {_quoted(wanted.instruction)}\n"
         "    taxonomy: taxonomy.yaml\n"
+        "    # Room for the longest label, whatever the tokenizer; an answer ends by itself.\n"
+        f"    max_new_tokens: {room}\n"
         "  labels:\n"
         "    source: file\n"
         f"    path: {_quoted(_relative(wanted.labels, target))}\n"

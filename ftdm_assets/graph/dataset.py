@@ -141,6 +141,13 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
         ),
         CheckPlan(
             "training_set",
+            "answers_fit",
+            "No answer is longer than what the model may generate.",
+            lambda r: _answers_fit(r, model.settings.task.max_new_tokens),
+            {"max_new_tokens": model.settings.task.max_new_tokens},
+        ),
+        CheckPlan(
+            "training_set",
             "template",
             "The examples were rendered by the template that will be served.",
             _template,
@@ -353,6 +360,21 @@ def _fits(reading: Reading, maximum: int) -> Outcome:
     longest = int(reading.manifest("training_set").facts["longest_tokens"])
     text = f"the longest example has {longest} tokens, {maximum} fit"
     return Outcome(longest <= maximum, text, {"longest_tokens": longest})
+
+
+def _answers_fit(reading: Reading, maximum: int) -> Outcome:
+    counter = TokenCounter(reading.artifact("base_model").path)
+    answers = {
+        row["completion"] for row in reading.records("training_set") if row["origin"] != "general"
+    }
+    lengths = {answer: counter.count(answer) for answer in answers}
+    longest = max(lengths, key=lengths.__getitem__)
+    measured = {"longest_answer_tokens": lengths[longest]}
+    text = f"the longest answer has {lengths[longest]} tokens, {maximum} may be generated"
+    if lengths[longest] <= maximum:
+        return Outcome(True, text, measured)
+    hint = f"{longest[:60]!r} would be cut off; raise attributes.task.max_new_tokens"
+    return Outcome(False, f"{text}: {hint}", measured)
 
 
 def _template(reading: Reading) -> Outcome:

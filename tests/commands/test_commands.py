@@ -38,6 +38,16 @@ def test_new_takes_every_file_format(place: Place, tmp_path: Path, suffix: str) 
     assert not Path(model.settings.labels.path).is_absolute()
 
 
+def test_new_leaves_room_for_the_longest_label(place: Place, tmp_path: Path) -> None:
+    label = "balance_not_updated_after_cheque_or_cash_deposit_of_last_week"
+    path = tmp_path / "labels.jsonl"
+    path.write_text(jsonl(labelled(60, label)))
+    done = place.ftdm("new", "demo", "--labels", str(path), "--golden", str(path))
+    assert done.code == 0, done.err
+    settings = load_folder(place.models / "demo" / "defs.yaml").settings
+    assert settings.task.max_new_tokens == len(label) + 1
+
+
 def test_new_takes_columns_by_flag_and_the_most_frequent_classes(
     place: Place, tmp_path: Path
 ) -> None:

@@ -204,9 +204,8 @@ def test_6_a_failed_check_stops_a_later_deployment_alone(running: Running) -> No
 
 def test_7_a_second_version_takes_over_and_a_rollback_loses_no_request(running: Running) -> None:
     defs = running.place.models / MODEL / "defs.yaml"
-    text = defs.read_text().replace(
-        "taxonomy: taxonomy.yaml", "taxonomy: taxonomy.yaml\n    max_new_tokens: 11"
-    )
+    text, changed = re.subn(r"max_new_tokens: \d+", "max_new_tokens: 31", defs.read_text())
+    assert changed == 1
     defs.write_text(text)
     answers: list[tuple[float, int, str]] = []
     stop = threading.Event()
