@@ -5,13 +5,14 @@ Wrong YAML gets the key's path, what was expected, and an example.
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from ftdm_assets.provenance.digests import json_digest
+from ftdm_assets.records.data_classes import DataClass, PersonalData, personal_data_choices
 
 COMPONENT_TYPE = "ftdm_assets.DomainModel"
 
@@ -25,8 +26,6 @@ class _Section(BaseModel):
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
-DataClass = Literal["public", "internal", "confidential", "restricted"]
-PersonalData = Literal["mask", "drop", "keep", "refuse"]
 Points = Annotated[float, Field(ge=0, le=100)]
 
 
@@ -166,10 +165,7 @@ class CleaningSettings(_Section):
 
     def personal_data_of(self) -> dict[str, PersonalData]:
         """Return the choice for every data class."""
-        return {
-            name: self.personal_data_by_class.get(name, self.personal_data)
-            for name in get_args(DataClass)
-        }
+        return personal_data_choices(self.personal_data, self.personal_data_by_class)
 
 
 class SignOffSettings(_Section):

@@ -5,7 +5,8 @@ Invariants:
   counts every one of them; the pointer accepts no version that is not;
 - starting what is up already changes nothing and returns at once;
 - a start that fails stops whatever it started and raises with the end of the log that tells why;
-- replicas get disjoint cores when there are enough of them, all cores otherwise.
+- replicas count on disjoint shares of the cores when there are enough, on all of them otherwise;
+  a share says how many threads a replica has, the system says where they run.
 """
 
 import hashlib

@@ -4,7 +4,7 @@ from typing import Any
 
 from ftdm_assets.commands import output
 from ftdm_assets.home import store
-from ftdm_assets.provenance.lineage import Node, ancestry
+from ftdm_assets.provenance.lineage import Node, ancestry, registered
 from ftdm_assets.provenance.statements import Manifest
 from ftdm_assets.provenance.store import ArtifactStore, StoreError
 
@@ -28,17 +28,17 @@ def trace_document(artifacts: ArtifactStore, version: str) -> dict[str, Any]:
         StoreError: if no manifest registers that version, or one on the way is missing.
     """
     model = version.rsplit("-v", 1)[0]
-    registered = registered_version(artifacts, version)
-    nodes = ancestry(artifacts, model, REGISTERED, registered.manifest_digest())
+    made = registered_version(artifacts, version)
+    nodes = ancestry(artifacts, model, REGISTERED, made.manifest_digest())
     deployments = [
         m
         for m in artifacts.manifests(model, DEPLOYED)
-        if any(ref.digest == registered.digest for ref in m.inputs)
+        if any(ref.digest == made.digest for ref in m.inputs)
     ]
     return {
         "version": version,
         "model": model,
-        "merged_digest": registered.facts.get("merged_digest"),
+        "merged_digest": made.facts.get("merged_digest"),
         "deployments": [_deployment(m) for m in deployments],
         "ancestors": [_node(artifacts, node) for node in nodes],
     }
@@ -51,15 +51,15 @@ def registered_version(artifacts: ArtifactStore, version: str) -> Manifest:
         StoreError: if there is none; the message names those that are there.
     """
     model = version.rsplit("-v", 1)[0]
-    manifests = artifacts.manifests(model, REGISTERED)
-    registered = next((m for m in reversed(manifests) if m.facts.get("version") == version), None)
-    if registered is None:
+    found = registered(artifacts, model, REGISTERED, version)
+    if found is None:
+        manifests = artifacts.manifests(model, REGISTERED)
         known = sorted({str(m.facts.get("version")) for m in manifests})
         raise StoreError(
             f"no manifest in {artifacts.root} registers {version}; "
             f"known versions of {model}: {', '.join(known) or 'none'}"
         )
-    return registered
+    return found
 
 
 def _deployment(manifest: Manifest) -> dict[str, Any]:

@@ -6,7 +6,6 @@ In a terminal a moving line shows the step at work; elsewhere each event is one 
 import threading
 import uuid
 from contextlib import suppress
-from types import TracebackType
 from typing import Any
 
 import dagster as dg
@@ -38,12 +37,7 @@ class Watch:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._done.set()
         self._thread.join(timeout=10)
         if self._moving:

@@ -9,9 +9,13 @@ from ftdm_assets import agreement_pictures
 from ftdm_assets.graph import protection
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading, Tools
 from ftdm_assets.model_folder import ModelFolder
-from ftdm_assets.records.adjudication import REVIEW
 from ftdm_assets.records.agreement import AgreementResult, agreement
-from ftdm_assets.records.contract import Problem, contract_problems, unknown_labels
+from ftdm_assets.records.contract import (
+    REVIEW,
+    Problem,
+    contract_problems,
+    unknown_labels,
+)
 from ftdm_assets.records.duplicates import near_pairs
 from ftdm_assets.records.frames import plain_rows
 from ftdm_assets.sources.label_source import label_source

@@ -12,7 +12,7 @@ import pandas as pd
 
 from ftdm_assets.graph.plan import CheckPlan, Outcome, Reading
 from ftdm_assets.model_folder import ModelFolder
-from ftdm_assets.records.contract import DATA_CLASSES
+from ftdm_assets.records.data_classes import DATA_CLASSES, classes_up_to
 from ftdm_assets.records.personal_data import find
 
 ASSET = "raw_labels"
@@ -62,7 +62,7 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
 
 def _data_class(reading: Reading, allowed: str) -> Outcome:
     facts = reading.manifest(ASSET).facts
-    fine = DATA_CLASSES[: DATA_CLASSES.index(allowed) + 1]
+    fine = classes_up_to(allowed)
     classes = facts["data_classes"]
     above = {name: entry for name, entry in classes.items() if name not in fine}
     counts = {name: entry["rows"] for name, entry in classes.items()}

@@ -10,6 +10,7 @@ from ftdm_assets.graph.plan import GraphPlan, Reading
 from ftdm_assets.graph.release import deployment_document, record_aliases
 from ftdm_assets.graph.shell import asset_key, ended, reading_of, result_metadata
 from ftdm_assets.provenance.environment import environment
+from ftdm_assets.provenance.lineage import registered
 from ftdm_assets.provenance.statements import InputRef, Manifest
 from ftdm_assets.provenance.store import StoreError
 from ftdm_assets.registries.mlflow_registry import RegistryError
@@ -71,9 +72,9 @@ def record_move(
     Raises:
         StoreError: if the version that production now serves was never registered here.
     """
-    registered_digest, registered = _registered(reading, move.to_version)
-    version = reading.store.read_document(registered.kind, registered.digest)
-    eval_digest = next(ref.digest for ref in registered.inputs if ref.asset == "eval_scores")
+    registered_digest, made = _registered(reading, move.to_version)
+    version = reading.store.read_document(made.kind, made.digest)
+    eval_digest = next(ref.digest for ref in made.inputs if ref.asset == "eval_scores")
     task = reading.store.read_document("scores", eval_digest)["task"]
     artifact = reading.store.put_document(
         "deployment", deployment_document(version, move, None, task)
@@ -87,7 +88,7 @@ def record_move(
         recipe=f"{move.kind}-{move.number}",
         code_version=plan.code_version,
         config=dict(plan.config),
-        inputs=(InputRef(REGISTERED, registered.digest, registered_digest),),
+        inputs=(InputRef(REGISTERED, made.digest, registered_digest),),
         environment=environment(),
         run={"command": move.kind, "by": move.by, "started_at": move.at, **ended(reading)},
         facts={
@@ -130,9 +131,8 @@ def _seen(graph: GraphPlan, reading: Reading, instance: dg.DagsterInstance) -> d
 
 
 def _registered(reading: Reading, version: str) -> tuple[str, Manifest]:
-    for manifest in reversed(reading.store.manifests(reading.model.name, REGISTERED)):
-        if manifest.facts.get("version") == version:
-            return manifest.manifest_digest(), manifest
+    if manifest := registered(reading.store, reading.model.name, REGISTERED, version):
+        return manifest.manifest_digest(), manifest
     raise StoreError(
         f"{version} has no manifest in {reading.store.root}; the pointer was moved, but the "
         "lineage cannot show it"

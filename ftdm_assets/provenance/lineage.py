@@ -20,6 +20,12 @@ class Node:
         return self.manifest.asset
 
 
+def registered(store: ArtifactStore, model: str, asset: str, version: str) -> Manifest | None:
+    """Return the newest manifest of an asset that registers a version, or None."""
+    manifests = reversed(store.manifests(model, asset))
+    return next((one for one in manifests if one.facts.get("version") == version), None)
+
+
 def ancestry(store: ArtifactStore, model: str, asset: str, manifest_digest: str) -> list[Node]:
     """Return the artifact and all its ancestors, nearest first, each manifest once.
 

@@ -204,14 +204,7 @@ class ArtifactStore:
         path = self._manifests(model, asset) / f"{digest}.json"
         if not path.exists():
             raise StoreError(f"manifest {digest[:12]} of {model}/{asset} is missing: {path}")
-        try:
-            statement = json.loads(path.read_text(encoding="utf-8"))
-            same = json_digest(statement) == digest
-        except ValueError:
-            same = False
-        if not same:
-            raise StoreError(f"{path} was changed: its content no longer has the digest {digest}")
-        return Manifest.from_statement(statement)
+        return Manifest.from_statement(_statement(path))
 
     def manifest_for_recipe(self, model: str, asset: str, recipe: str) -> Manifest | None:
         """Return the newest manifest made by a recipe whose artifact is still there, or None."""
@@ -302,17 +295,19 @@ def _add_statement(folder: Path, statement: Mapping[str, Any]) -> str:
 
 
 def _statements(folder: Path) -> list[dict[str, Any]]:
-    found = []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            statement = json.loads(path.read_text(encoding="utf-8"))
-            same = json_digest(statement) == path.stem
-        except ValueError:
-            same = False
-        if not same:
-            raise StoreError(f"{path} was changed: its content no longer has its name's digest")
-        found.append(statement)
-    return found
+    return [_statement(path) for path in sorted(folder.glob("*.json"))]
+
+
+def _statement(path: Path) -> dict[str, Any]:
+    """Read a statement, whose file is named by its digest."""
+    try:
+        statement: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        same = json_digest(statement) == path.stem
+    except ValueError:
+        same = False
+    if not same:
+        raise StoreError(f"{path} was changed: its content no longer has its name's digest")
+    return statement
 
 
 def _write_files(path: Path, contents: Mapping[str, bytes]) -> None:

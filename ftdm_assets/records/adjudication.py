@@ -17,9 +17,8 @@ from typing import Literal
 
 import pandas as pd
 
+from ftdm_assets.records.contract import REVIEW
 from ftdm_assets.records.normalise import duplicate_key
-
-LABEL, REVIEW = "label", "review"
 
 Reason = Literal["tie", "low_agreement", "suspected_label_error"]
 _URGENCY: dict[Reason, int] = {"tie": 0, "low_agreement": 1, "suspected_label_error": 2}

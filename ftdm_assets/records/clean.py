@@ -1,8 +1,8 @@
 """From raw annotations to training records, with a ledger that accounts for every row.
 
-The order is: normalise → empty, too long → mask personal data → labels superseded by a
-review → exact duplicates with consensus →
-near duplicates with consensus → too near to a golden example → suspected label errors.
+The order is: normalise → empty, too long → mask personal data → labels superseded by a review →
+exact duplicates with consensus → near duplicates with consensus → too near to a golden example →
+suspected label errors.
 
 Invariants:
 * Every raw row is in the ledger exactly once, kept or dropped with the reason.
@@ -19,9 +19,16 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from ftdm_assets.records.cleaning_steps import CHOICES, Choice, Row, Worksheet
+from ftdm_assets.records.cleaning_steps import Row, Worksheet
 from ftdm_assets.records.consensus import ReviewItem, Terms
-from ftdm_assets.records.contract import DATA_CLASSES, RAW_COLUMNS
+from ftdm_assets.records.contract import RAW_COLUMNS
+from ftdm_assets.records.data_classes import (
+    DATA_CLASSES,
+    PERSONAL_DATA_CHOICES,
+    DataClass,
+    PersonalData,
+    personal_data_choices,
+)
 from ftdm_assets.records.label_errors import Suspect
 from ftdm_assets.records.reliability import Reliability
 
@@ -53,8 +60,8 @@ class CleanSettings:
     minimum_consensus: float = 0.8
     label_errors: Literal["drop", "keep"] = "drop"
     label_error_confidence: float = 0.5
-    personal_data: Choice = "mask"
-    personal_data_by_class: Mapping[str, Choice] = field(default_factory=dict)
+    personal_data: PersonalData = "mask"
+    personal_data_by_class: Mapping[DataClass, PersonalData] = field(default_factory=dict)
     allowed_data_class: str = "internal"
 
     def __post_init__(self) -> None:
@@ -65,17 +72,17 @@ class CleanSettings:
         """
         choices = {
             "label_errors": ("drop", "keep"),
-            "personal_data": CHOICES,
+            "personal_data": PERSONAL_DATA_CHOICES,
             "allowed_data_class": DATA_CLASSES,
         }
         for name, values in choices.items():
             if getattr(self, name) not in values:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; use {', '.join(values)}")
         for name, choice in self.personal_data_by_class.items():
-            if name not in DATA_CLASSES or choice not in CHOICES:
+            if name not in DATA_CLASSES or choice not in PERSONAL_DATA_CHOICES:
                 raise ValueError(
                     f"personal_data_by_class says {name}: {choice}; use "
-                    f"{', '.join(DATA_CLASSES)}, and {', '.join(CHOICES)} for each"
+                    f"{', '.join(DATA_CLASSES)}, and {', '.join(PERSONAL_DATA_CHOICES)} for each"
                 )
         shares = ("near_threshold", "golden_threshold", "minimum_consensus")
         for name in (*shares, "label_error_confidence"):
@@ -133,10 +140,7 @@ def clean(
     sheet = Worksheet.of(raw)
     sheet.refuse_data_classes(settings.allowed_data_class)
     sheet.normalise(settings.max_characters)
-    choices = {
-        name: settings.personal_data_by_class.get(name, settings.personal_data)
-        for name in DATA_CLASSES
-    }
+    choices = personal_data_choices(settings.personal_data, settings.personal_data_by_class)
     sheet.handle_personal_data(choices)
     sheet.let_reviews_decide()
     trusted = sheet.settle_exact_duplicates(settings.minimum_consensus)

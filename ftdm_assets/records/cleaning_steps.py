@@ -8,19 +8,17 @@ Invariants:
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import pandas as pd
 
 from ftdm_assets.records import consensus, duplicates, personal_data
-from ftdm_assets.records.adjudication import REVIEW, superseded
-from ftdm_assets.records.contract import DATA_CLASSES
+from ftdm_assets.records.adjudication import superseded
+from ftdm_assets.records.contract import REVIEW
+from ftdm_assets.records.data_classes import PersonalData, classes_up_to
 from ftdm_assets.records.label_errors import LIKELY, Suspect, suspected_label_errors
 from ftdm_assets.records.normalise import duplicate_key, normalise, normalise_output
 from ftdm_assets.records.reliability import Ballot, Reliability, reliabilities
-
-Choice = Literal["mask", "drop", "keep", "refuse"]
-CHOICES: tuple[str, ...] = get_args(Choice)
 
 
 @dataclass(slots=True)
@@ -84,7 +82,7 @@ class Worksheet:
 
     def refuse_data_classes(self, allowed: str) -> None:
         """Drop what is above the allowed class, or of no known class."""
-        fine = DATA_CLASSES[: DATA_CLASSES.index(allowed) + 1]
+        fine = classes_up_to(allowed)
         for row in self._left():
             if row.data_class not in fine:
                 row.drop("data_class_refused")
@@ -100,7 +98,7 @@ class Worksheet:
             elif not row.output:
                 row.drop("missing_output")
 
-    def handle_personal_data(self, choices: Mapping[str, Choice]) -> None:
+    def handle_personal_data(self, choices: Mapping[str, PersonalData]) -> None:
         """Mask personal data in inputs and outputs, or drop the records that hold any.
 
         Args:

@@ -18,6 +18,8 @@ from typing import Any
 import pandas as pd
 import pandera.pandas as pa
 
+from ftdm_assets.records.data_classes import DATA_CLASSES
+
 RAW_COLUMNS = (
     "record_id",
     "input",
@@ -30,8 +32,8 @@ RAW_COLUMNS = (
     "role",
     "row",
 )
-ROLES = ("label", "review")
-DATA_CLASSES = ("public", "internal", "confidential", "restricted")
+LABEL, REVIEW = "label", "review"
+ROLES = (LABEL, REVIEW)
 
 
 @dataclass(frozen=True)

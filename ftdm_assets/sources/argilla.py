@@ -12,56 +12,37 @@ Invariants:
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from ftdm_assets.model_folder import ModelFolder
+import pandas as pd
+
 from ftdm_assets.sources.files import RecordDefaults, read_rows
-from ftdm_assets.sources.places import local_copy, place_state
-from ftdm_assets.sources.snapshot import Snapshot
+from ftdm_assets.sources.path_source import PathSource
 from ftdm_assets.sources.tables import SourceError
 
-_SETTING = "labels.path"
 
-
-@dataclass(frozen=True)
-class ArgillaSource:
+class ArgillaSource(PathSource):
     """A recorded export of an Argilla dataset."""
 
-    model: ModelFolder
-
-    @property
-    def description(self) -> str:
-        """Return the export as the settings name it."""
-        return self.model.settings.labels.path or ""
-
-    def state(self) -> str:
-        """Return the export's digest."""
-        return place_state(self.model, self.description, _SETTING)
-
-    def read(self) -> Snapshot:
+    def frame(self, path: Path) -> pd.DataFrame:
         """Read the submitted responses."""
-        state, settings = self.state(), self.model.settings.labels
-        with local_copy(self.model, self.description, _SETTING) as path:
-            try:
-                document = json.loads(path.read_text(encoding="utf-8"))
-            except (ValueError, RecursionError) as error:
-                raise SourceError(
-                    f"{path}: not valid JSON ({error}); record the export again"
-                ) from None
-            where = str(path)
-            field, question = settings.argilla.field, settings.argilla.question
-            rows = [
-                row
-                for record in _records(document, where)
-                for row in _annotations(record, field, question, where)
-            ]
-            if not rows:
-                raise SourceError(f"{where}: the export holds no submitted response; label first")
-            frame = read_rows(rows, where, RecordDefaults(data_class=settings.data_class))
-        if self.state() != state:
-            raise SourceError(f"{where}: it changed while it was read; run again")
-        return Snapshot(frame, state)
+        settings, where = self.model.settings.labels, str(path)
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise SourceError(
+                f"{where}: not valid JSON ({error}); record the export again"
+            ) from None
+        field, question = settings.argilla.field, settings.argilla.question
+        rows = [
+            row
+            for record in _records(document, where)
+            for row in _annotations(record, field, question, where)
+        ]
+        if not rows:
+            raise SourceError(f"{where}: the export holds no submitted response; label first")
+        return read_rows(rows, where, RecordDefaults(data_class=settings.data_class))
 
 
 def _records(document: Any, where: str) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from ftdm_assets.model_folder import DEFS, ModelFolder
 from ftdm_assets.provenance.digests import folder_digest, json_digest
 from ftdm_assets.settings import HuggingFaceSettings, SettingsError
 from ftdm_assets.sources.files import RecordDefaults, read_named_columns
-from ftdm_assets.sources.snapshot import Snapshot
+from ftdm_assets.sources.snapshot import Snapshot, read_unchanged
 from ftdm_assets.sources.tables import SourceError
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -67,25 +67,22 @@ class HuggingFaceSource:
 
     def read(self) -> Snapshot:
         """Read the split."""
-        before, settings = self.state(), self.model.settings.labels
+        return read_unchanged(self.state, self._frame, f"{self.description}: the folder")
+
+    def _frame(self) -> pd.DataFrame:
+        settings = self.model.settings.labels
         name = f"{Path(self._settings.dataset).name}-{self._settings.split}"
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"{name}.parquet"
             _named(self._load()).to_parquet(path, index=False)
             try:
-                frame = read_named_columns(
+                return read_named_columns(
                     path,
                     settings.columns,
                     RecordDefaults(data_class=settings.data_class, source=self.description),
                 )
             except SourceError as error:
                 raise SourceError(str(error).replace(str(path), self.description)) from None
-        if self.state() != before:
-            raise SourceError(
-                f"{self.description}: the folder changed while it was read; run again when nobody "
-                "writes to it"
-            )
-        return Snapshot(frame, before)
 
     def _load(self) -> Any:
         import datasets

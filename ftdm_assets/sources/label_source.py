@@ -6,15 +6,17 @@ Invariants:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
+
+import pandas as pd
 
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.sources.argilla import ArgillaSource
-from ftdm_assets.sources.files import RecordDefaults, SourceError, read_named_columns
+from ftdm_assets.sources.files import RecordDefaults, read_named_columns
 from ftdm_assets.sources.hugging_face import HuggingFaceSource
 from ftdm_assets.sources.label_studio import LabelStudioSource
-from ftdm_assets.sources.places import local_copy, place_state
+from ftdm_assets.sources.path_source import PathSource
 from ftdm_assets.sources.snapshot import Snapshot
 
 
@@ -42,31 +44,14 @@ class LabelSource(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class FileSource:
-    """A JSON lines, CSV or Parquet file, on disk or in a bucket."""
+class FileSource(PathSource):
+    """A JSON lines, CSV or Parquet file."""
 
-    model: ModelFolder
-
-    @property
-    def description(self) -> str:
-        """Return the file as the settings name it."""
-        return self.model.settings.labels.path or ""
-
-    def state(self) -> str:
-        """Return the file's digest, or the object's state."""
-        return place_state(self.model, self.description, "labels.path")
-
-    def read(self) -> Snapshot:
+    def frame(self, path: Path) -> pd.DataFrame:
         """Read the file with the settings' columns."""
         settings = self.model.settings.labels
-        state = self.state()
-        with local_copy(self.model, self.description, "labels.path") as path:
-            defaults = RecordDefaults(data_class=settings.data_class)
-            frame = read_named_columns(path, settings.columns, defaults)
-        if self.state() != state:
-            raise SourceError(f"{self.description}: it changed while it was read; run again")
-        return Snapshot(frame, state)
+        defaults = RecordDefaults(data_class=settings.data_class)
+        return read_named_columns(path, settings.columns, defaults)
 
 
 def label_source(model: ModelFolder) -> LabelSource:

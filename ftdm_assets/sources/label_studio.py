@@ -20,8 +20,7 @@ import pandas as pd
 
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.provenance.digests import json_digest
-from ftdm_assets.records.adjudication import LABEL, REVIEW
-from ftdm_assets.records.contract import RAW_COLUMNS
+from ftdm_assets.records.contract import LABEL, RAW_COLUMNS, REVIEW
 from ftdm_assets.sources.label_studio_client import LabelStudioClient, LabelStudioError
 from ftdm_assets.sources.snapshot import Snapshot
 from ftdm_assets.sources.tables import SourceError

@@ -14,7 +14,6 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import Any
 
 import httpx
@@ -55,12 +54,7 @@ class LabelStudioClient:
     def __enter__(self) -> "LabelStudioClient":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._http.close()
 
     # -- reading ---------------------------------------------------------------------------------
@@ -193,10 +187,7 @@ class LabelStudioClient:
         status, content = self._send(method, path, limit, query=query, body=body, headers=head)
         if status == httpx.codes.UNAUTHORIZED:
             self._authorisation = ""
-            raise SourceError(
-                f"{self.url}: the access token in {self._settings.token_env} is not accepted; "
-                "make a new one under Account & Settings"
-            )
+            raise self._not_accepted()
         if status >= 500 or status == httpx.codes.TOO_MANY_REQUESTS:
             raise _PassingError(f"the server answers {status}")
         if status >= 400:
@@ -212,11 +203,14 @@ class LabelStudioClient:
         if status >= 500:
             raise _PassingError(f"the server answers {status}")
         if status >= 400:
-            raise SourceError(
-                f"{self.url}: the access token in {self._settings.token_env} is not accepted; "
-                "make a new one under Account & Settings"
-            )
+            raise self._not_accepted()
         return f"Bearer {_parsed(content)['access']}"
+
+    def _not_accepted(self) -> SourceError:
+        return SourceError(
+            f"{self.url}: the access token in {self._settings.token_env} is not accepted; "
+            "make a new one under Account & Settings"
+        )
 
     def _send(
         self,

@@ -10,7 +10,8 @@ from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from ftdm_assets.model_folder import ModelFolder
-from ftdm_assets.records.adjudication import REVIEW, ReviewItem
+from ftdm_assets.records.adjudication import ReviewItem
+from ftdm_assets.records.contract import REVIEW
 from ftdm_assets.records.normalise import duplicate_key
 from ftdm_assets.settings import SettingsError
 from ftdm_assets.sources.label_studio import (
