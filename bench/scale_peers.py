@@ -100,12 +100,6 @@ def semhash(texts: list[str]) -> list[int]:
     return [n for n in range(len(texts)) if n not in kept]
 
 
-def peak_memory() -> float:
-    """Return this process's peak memory in GB (``ru_maxrss`` would count its parent's too)."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) / 1e6
-
-
 def main() -> None:
     """Run a tool and write what it dropped and how long it took."""
     tool, texts, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
@@ -116,8 +110,7 @@ def main() -> None:
     seconds = time.perf_counter() - started
     # With the workers that it waited for.
     cpu = sum(os.times()[:4]) - sum(before[:4])
-    result = {"dropped": dropped, "seconds": seconds, "cpu": cpu, "memory": peak_memory()}
-    out.write_text(json.dumps(result))
+    out.write_text(json.dumps({"dropped": dropped, "seconds": seconds, "cpu": cpu}))
 
 
 if __name__ == "__main__":
