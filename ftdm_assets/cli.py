@@ -91,12 +91,13 @@ def labels_init(
 def labels_review(
     model: Model,
     below: Annotated[
-        float, typer.Option(help="In doubt: the leading label has less than this share.")
-    ] = 0.7,
+        float | None,
+        typer.Option(help="In doubt: the likeliest label is less sure than this (0-1)."),
+    ] = None,
     limit: Annotated[int, typer.Option(help="Send at most this many.")] = 50,
     as_json: Json = False,
 ) -> None:
-    """Send what is in doubt back to the labellers: ties, low agreement, suspected errors."""
+    """Send back to the labellers what their votes do not settle, and suspected errors."""
     from ftdm_assets.commands.labels import review as command
 
     raise typer.Exit(command(model, below, limit, as_json))

@@ -3,20 +3,22 @@
 The answers need no command: they are in the next snapshot of the source.
 """
 
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 from ftdm_assets.commands import output
+from ftdm_assets.graph.dataset import clean_settings
+from ftdm_assets.graph.labels import chosen_rows
 from ftdm_assets.home import store
 from ftdm_assets.model_folder import ModelFolder, load_model
 from ftdm_assets.provenance.store import StoreError
-from ftdm_assets.records.adjudication import needs_review
+from ftdm_assets.records.doubts import in_doubt
+from ftdm_assets.records.label_errors import Suspect
 from ftdm_assets.settings import SettingsError
+from ftdm_assets.sources.files import input_column
 from ftdm_assets.sources.label_studio import LabelStudioSource
 from ftdm_assets.sources.label_studio_project import ensure_project, send_reviews, send_texts
-from ftdm_assets.sources.tables import SourceError, load_table
-
-_TEXT_COLUMNS = ("text", "input", "utterance", "ticket", "message", "body", "content")
+from ftdm_assets.sources.tables import SourceError, load_table, read_text
 
 
 def init(name: str, texts: Path, as_json: bool) -> int:
@@ -36,38 +38,39 @@ def init(name: str, texts: Path, as_json: bool) -> int:
     return output.DONE
 
 
-def review(name: str, below: float, limit: int, as_json: bool) -> int:
+def review(name: str, below: float | None, limit: int, as_json: bool) -> int:
     """Send what is in doubt back to the labellers."""
     if limit < 1:
         raise SettingsError(f"--limit: expected at least 1, found {limit}")
-    if not 0 < below <= 1:
+    if below is not None and not 0 < below <= 1:
         raise SettingsError(f"--below: expected a share in (0, 1], such as 0.7; found {below}")
     model = _model(name)
-    frame = LabelStudioSource(model).read().frame
-    items = needs_review(frame, below, suspected(model))
+    settings = clean_settings(model)
+    if below is not None:
+        settings = replace(settings, minimum_consensus=below)
+    items = in_doubt(
+        chosen_rows(model, LabelStudioSource(model).read().frame), settings, suspected(model)
+    )
     sent = send_reviews(model, items, limit)
     if as_json:
-        output.print_json({"in_doubt": len(items), "sent": [asdict(item) for item in sent]})
+        output.print_json({"in_doubt": len(items), "sent": [item.row() for item in sent]})
         return output.DONE
     if sent:
-        rows = [
-            (item.reason, ", ".join(f"{k} {v}" for k, v in item.votes), item.input[:70])
-            for item in sent
-        ]
-        output.table(("why", "votes", "text"), rows)
+        output.table(("why", "text"), [(item.why, item.input[:70]) for item in sent])
     output.say(f"{len(sent)} review tasks sent; {len(items)} texts are in doubt")
     return output.DONE
 
 
-def suspected(model: ModelFolder) -> set[str]:
-    """Return the record ids of the cleaned dataset's suspected label errors, if it was made."""
+def suspected(model: ModelFolder) -> list[Suspect]:
+    """Return the suspected label errors of the cleaned dataset, if it was made."""
     try:
         _, manifest = store().head(model.name, "cleaned_dataset")
         entry = manifest.attachments["suspects"]
         rows = store().read_records(entry["kind"], entry["digest"])
     except (StoreError, KeyError):
-        return set()
-    return {str(row["record_id"]) for row in rows}
+        return []
+    fields = ("record_id", "given", "suggested", "confidence")
+    return [Suspect(*(row[field] for field in fields)) for row in rows]
 
 
 def read_texts(path: Path, column: str | None) -> list[str]:
@@ -77,15 +80,9 @@ def read_texts(path: Path, column: str | None) -> list[str]:
         SourceError: naming file, row and remedy.
     """
     if path.suffix.lower() == ".txt" and path.is_file():
-        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line for line in read_text(path).splitlines() if line.strip()]
     table = load_table(path)
-    wanted = (column,) if column else _TEXT_COLUMNS
-    found = next((name for name in wanted if name in table.columns), None)
-    if found is None:
-        raise SourceError(
-            f"{path}: no column {' or '.join(map(repr, wanted))}; it has "
-            f"{', '.join(table.columns)}: rename one, or name it in attributes.labels.columns.input"
-        )
+    found = input_column(table, column)
     for number, row in table.rows:
         if not isinstance(row.get(found), str):
             raise SourceError(f"{table.place(number)}: {found!r} holds no text; write a string")

@@ -49,7 +49,7 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             description="Normalised, deduplicated, decontaminated, de-noised records, with a "
             "ledger that accounts for every raw record.",
             build=_build_cleaned,
-            version="4",
+            version="5",
             config={
                 **model.settings.cleaning.model_dump(),
                 "sign_off_sample": model.settings.sign_off.sample,
@@ -162,10 +162,15 @@ def raw_frame(reading: Reading) -> pd.DataFrame:
     return frame.assign(row=range(1, len(frame) + 1))
 
 
+def clean_settings(model: ModelFolder) -> CleanSettings:
+    """Return the settings of the cleaning."""
+    return CleanSettings(**model.settings.cleaning.model_dump())
+
+
 def _build_cleaned(reading: Reading, tools: Tools) -> Built:
     raw = raw_frame(reading)
     golden = {row["example_id"]: row["input"] for row in reading.records("golden_set")}
-    result = clean(raw, golden, CleanSettings(**reading.model.settings.cleaning.model_dump()))
+    result = clean(raw, golden, clean_settings(reading.model))
     digests = dict(zip(raw["record_id"], raw["digest"], strict=True))
     columns = [name for name in result.records.columns if name not in {"row", "digest"}]
     kept = [

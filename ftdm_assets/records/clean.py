@@ -1,8 +1,7 @@
 """From raw annotations to training records, with a ledger that accounts for every row.
 
-The order is: normalise → empty, too long → mask personal data → labels superseded by a review →
-exact duplicates with consensus → near duplicates with consensus → too near to a golden example →
-suspected label errors.
+The order is: normalise → empty, too long → mask personal data → exact duplicates with consensus →
+near duplicates with consensus → too near to a golden example → suspected label errors.
 
 Invariants:
 * Every raw row is in the ledger exactly once, kept or dropped with the reason.
@@ -142,7 +141,6 @@ def clean(
     sheet.normalise(settings.max_characters)
     choices = personal_data_choices(settings.personal_data, settings.personal_data_by_class)
     sheet.handle_personal_data(choices)
-    sheet.let_reviews_decide()
     trusted = sheet.settle_exact_duplicates(settings.minimum_consensus)
     sheet.settle_near_duplicates(
         settings.near_threshold, Terms(trusted, settings.minimum_consensus)

@@ -13,7 +13,6 @@ from typing import Any, Literal
 import pandas as pd
 
 from ftdm_assets.records import consensus, duplicates, personal_data
-from ftdm_assets.records.adjudication import superseded
 from ftdm_assets.records.contract import REVIEW
 from ftdm_assets.records.data_classes import PersonalData, classes_up_to
 from ftdm_assets.records.label_errors import LIKELY, Suspect, suspected_label_errors
@@ -118,18 +117,6 @@ class Worksheet:
             else:
                 row.input, row.output, row.masked = text, output, found
 
-    def let_reviews_decide(self) -> None:
-        """Drop the labels of inputs that were reviewed: there only the reviews vote."""
-        left = self._left()
-        reviews = superseded(
-            [row.record_id for row in left],
-            [row.input for row in left],
-            [row.role for row in left],
-        )
-        for row in left:
-            if row.role != REVIEW and row.record_id in reviews:
-                row.drop("superseded_by_review", reviews[row.record_id], 1.0)
-
     def settle_exact_duplicates(self, minimum: float) -> Reliability:
         """Let the annotations of one input agree on one record; return whom to trust how far."""
         left = self._left()
@@ -156,7 +143,9 @@ class Worksheet:
     ) -> None:
         for group in groups:
             members = [
-                consensus.Member(row.record_id, row.input, row.output, row.ballots)
+                consensus.Member(
+                    row.record_id, row.input, row.output, row.ballots, row.role == REVIEW
+                )
                 for row in (rows[place] for place in group)
             ]
             decision = consensus.decide(members, same_label, terms)
@@ -188,14 +177,19 @@ class Worksheet:
             left[pair.i].drop("golden_near_duplicate", ids[pair.j], pair.similarity)
 
     def find_label_errors(self, confidence: float, *, drop: bool) -> list[Suspect]:
-        """Return suspected label errors; drop those that reach the confidence."""
+        """Return suspected label errors; drop those that reach the confidence.
+
+        What a person has reviewed teaches the models, and is not suspected.
+        """
         left = self._left()
-        suspects = suspected_label_errors(
+        reviewed = {row.record_id for row in left if row.role == REVIEW}
+        found = suspected_label_errors(
             [row.record_id for row in left],
             [row.input for row in left],
             [row.output for row in left],
             at_least=min(confidence, LIKELY),
         )
+        suspects = [suspect for suspect in found if suspect.record_id not in reviewed]
         wrong = {s.record_id for s in suspects if drop and s.confidence >= confidence}
         for row in left:
             if row.record_id in wrong:
@@ -208,8 +202,9 @@ def _text(value: Any) -> str:
 
 
 def _latest(rows: Iterable[Row]) -> dict[str, str]:
-    """Return annotator to label: one say each, the latest."""
+    """Return annotator to label: one say each, the latest; reviews are no labels."""
     return {
         row.annotator: row.output
         for row in sorted(rows, key=lambda row: (row.annotated_at, row.record_id))
+        if row.role != REVIEW
     }

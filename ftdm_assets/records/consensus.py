@@ -2,12 +2,15 @@
 
 Every annotation in the group is a vote, which weighs as much as its annotator is reliable
 (``reliability``). The likeliest label wins if its confidence reaches the minimum and a member
-carries it; else the group is lost, and a person has to look.
+carries it; else the group is lost, and a person has to look. A review outranks every label, however
+many there are: whoever answered it knew that the labels disagree. Where one is in the group only
+reviews vote, and reviews that agree need no minimum.
 
 Invariants:
 * A group keeps one member or none. Which one depends on contents and ids, never on row order.
 * Whoever is dropped is told to whom it lost (where nobody wins: with whom it conflicts).
 * A tie keeps nobody, whatever the minimum.
+* What a person has settled is not asked again, unless reviews disagree.
 """
 
 from collections.abc import Sequence
@@ -17,18 +20,27 @@ from typing import Any, Literal
 from ftdm_assets.records.reliability import Ballot, Reliability
 
 DuplicateReason = Literal[
-    "exact_duplicate", "near_duplicate", "outvoted", "conflicting_labels", "low_consensus"
+    "exact_duplicate",
+    "near_duplicate",
+    "outvoted",
+    "superseded_by_review",
+    "conflicting_labels",
+    "low_consensus",
 ]
 
 
 @dataclass(frozen=True)
 class Member:
-    """A member of a group; it speaks for ``ballots``: its own annotation and absorbed ones."""
+    """A member of a group; it speaks for ``ballots``: its own annotation and absorbed ones.
+
+    ``review`` tells an answer to a review from a label.
+    """
 
     record_id: str
     input: str
     output: str
     ballots: tuple[Ballot, ...]
+    review: bool = False
 
     def rank(self) -> tuple[str, str, str]:
         """Return what chooses among equals: content first, since ids may count rows."""
@@ -73,10 +85,10 @@ class Decision:
 
 @dataclass(frozen=True)
 class ReviewItem:
-    """An input that was dropped since its votes do not settle its label; for a person to settle.
+    """An input whose label a person has to settle.
 
     Attributes:
-        record_ids: the annotations that were dropped with it.
+        record_ids: the annotations in doubt.
         input: the text, as cleaned.
         votes: who gave which label, in which record.
         suggested: the likeliest label.
@@ -103,22 +115,34 @@ def decide(
     terms: Terms,
 ) -> Decision:
     """Decide a group: ``same_label`` is the reason for losers that carry the winning label."""
-    ballots = tuple(sorted(ballot for member in members for ballot in member.ballots))
+    reviews = [member for member in members if member.review]
+    voters = reviews or members
+    ballots = tuple(sorted(ballot for member in voters for ballot in member.ballots))
     confidences = terms.reliability.confidences(ballots)
     label = min(confidences, key=lambda name: (-confidences[name], name))
     confidence = confidences[label]
     order = sorted(range(len(members)), key=lambda place: members[place].rank())
-    carriers = [place for place in order if members[place].output == label]
+    carriers = [p for p in order if members[p] in voters and members[p].output == label]
     tied = sum(other == confidence for other in confidences.values()) > 1
-    if not carriers or tied or confidence < terms.minimum:
+    unsure = confidence < terms.minimum and not (reviews and len(confidences) == 1)
+    if not carriers or tied or unsure:
         losses = [_conflict(members, order, place) for place in order]
         return Decision(None, label, confidence, ballots, tuple(losses))
+    kept = carriers[0]
     losses = [
-        Loss(place, same_label if place in carriers else "outvoted", carriers[0])
+        Loss(place, _reason(members[place], members[kept], same_label), kept)
         for place in order
-        if place != carriers[0]
+        if place != kept
     ]
-    return Decision(carriers[0], label, confidence, ballots, tuple(losses))
+    return Decision(kept, label, confidence, ballots, tuple(losses))
+
+
+def _reason(
+    loser: Member, winner: Member, same_label: Literal["exact_duplicate", "near_duplicate"]
+) -> DuplicateReason:
+    if winner.review and not loser.review:
+        return "superseded_by_review"
+    return same_label if loser.output == winner.output else "outvoted"
 
 
 def review_item(members: Sequence[Member], decision: Decision, terms: Terms) -> ReviewItem:

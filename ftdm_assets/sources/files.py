@@ -190,22 +190,36 @@ def _as_text(table: Table, number: int, column: str, value: Any) -> str:
     )
 
 
+def input_column(table: Table, given: str | None) -> str:
+    """Return the column that holds the texts: the one that is given, or one that looks like it.
+
+    Raises:
+        SourceError: if there is none.
+    """
+    found = _match(table, "input", given)
+    if found is None:
+        raise _no_column(table, "input", given)
+    return found
+
+
 def _find_columns(table: Table, input_column: str | None, output_column: str | None) -> ColumnNames:
-    lowered: dict[str, str] = {}
-    for column in table.columns:
-        lowered.setdefault(column.strip().lower(), column)
     chosen = {"input": input_column, "output": output_column}
     found: dict[str, str] = {}
-    for name, candidates in _CANDIDATES.items():
-        wanted: Sequence[str] = candidates.split()
-        if given := chosen.get(name):
-            wanted = [given.strip().lower()]
-        match = next((lowered[word] for word in wanted if word in lowered), None)
+    for name in _CANDIDATES:
+        match = _match(table, name, chosen.get(name))
         if match is not None and match not in found.values():
             found[name] = match
         elif name in _REQUIRED:
             raise _no_column(table, name, chosen[name])
     return ColumnNames(**found)
+
+
+def _match(table: Table, name: str, given: str | None) -> str | None:
+    lowered: dict[str, str] = {}
+    for column in table.columns:
+        lowered.setdefault(column.strip().lower(), column)
+    wanted = [given.strip().lower()] if given else _CANDIDATES[name].split()
+    return next((lowered[word] for word in wanted if word in lowered), None)
 
 
 def _require_columns(table: Table, columns: ColumnNames) -> None:

@@ -5,12 +5,13 @@ are always read in one state. Both commands send only what is not there yet; run
 nothing.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from ftdm_assets.model_folder import ModelFolder
-from ftdm_assets.records.adjudication import ReviewItem
+from ftdm_assets.records.consensus import ReviewItem
 from ftdm_assets.records.contract import REVIEW
 from ftdm_assets.records.normalise import duplicate_key
 from ftdm_assets.settings import SettingsError
@@ -84,13 +85,14 @@ def send_reviews(model: ModelFolder, items: Sequence[ReviewItem], limit: int) ->
         for task in source.tasks()
         if (task.get("meta") or {}).get(ROLE_FIELD) == REVIEW and not task.get("annotations")
     }
-    chosen = [item for item in items if item.key not in waiting][:limit]
+    chosen = [item for item in items if duplicate_key(item.input) not in waiting][:limit]
     _send(source, [_review_task(field, item) for item in chosen])
     return chosen
 
 
 def _review_task(field: str, item: ReviewItem) -> dict[str, Any]:
-    meta = {ROLE_FIELD: REVIEW, "ftdm_reason": item.reason, "ftdm_votes": dict(item.votes)}
+    votes = dict(sorted(Counter(ballot.label for ballot in item.votes).items()))
+    meta = {ROLE_FIELD: REVIEW, "ftdm_reason": item.why, "ftdm_votes": votes}
     return {"data": {field: item.input}, "meta": meta}
 
 

@@ -63,7 +63,12 @@ def load_table(path: Path) -> Table:
     return table
 
 
-def _decode(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return a file's text.
+
+    Raises:
+        SourceError: if it cannot be read, or is not UTF-8; names the line.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -83,7 +88,7 @@ def _decode(path: Path) -> str:
 def _read_jsonl(path: Path) -> Table:
     rows: list[tuple[int, dict[str, Any]]] = []
     columns: dict[str, None] = {}
-    for number, line in enumerate(_decode(path).split("\n"), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -129,7 +134,7 @@ def _reason(error: Exception) -> str:
 
 
 def _read_csv(path: Path) -> Table:
-    reader = csv.reader(io.StringIO(_decode(path), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     rows: list[tuple[int, dict[str, Any]]] = []
     try:
         header = next(reader, [])

@@ -15,8 +15,8 @@ from ftdm_assets.graph.plan import GraphPlan, Reading
 from ftdm_assets.graph.shell import reading_of
 from ftdm_assets.graph.sources import current_digests, requests
 from ftdm_assets.model_folder import ModelFolder
-from ftdm_assets.records.adjudication import needs_review
-from ftdm_assets.records.clean import clean
+from ftdm_assets.records.clean import CleanSettings, clean
+from ftdm_assets.records.doubts import in_doubt
 from ftdm_assets.sources.label_studio import LabelStudioSource
 from ftdm_assets.sources.label_studio_project import ensure_project, send_reviews, send_texts
 from tests.graph.samples import model_folder
@@ -115,7 +115,7 @@ def test_from_texts_to_a_reviewed_consensus(
         again = after.store.read_records(old.kind, old.digest)
         assert {row["record_id"]: row for row in again} == old_rows
 
-    doubtful = needs_review(frame_of(source), below=0.7)
+    doubtful = in_doubt(frame_of(source), CleanSettings())
     assert {item.input for item in doubtful} == {TEXTS[n] for n in (*range(6), *range(30, 36), 59)}
     assert kept_label(source, TEXTS[0]) is None
     assert len(send_reviews(model, doubtful, limit=3)) == 3
@@ -130,7 +130,7 @@ def test_from_texts_to_a_reviewed_consensus(
     reasons = result.ledger["reason"].tolist()
     assert reasons.count("superseded_by_review") == 2
     assert len(result.ledger) == 121
-    left = needs_review(frame_of(source), below=0.7)
+    left = in_doubt(frame_of(source), CleanSettings())
     assert TEXTS[0] not in {item.input for item in left}
 
 
