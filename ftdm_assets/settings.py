@@ -84,6 +84,12 @@ class LabelStudioSettings(_Section):
     )
     timeout_s: float = Field(120, gt=0, le=3600, examples=[120], description="For one answer.")
     retries: int = Field(3, ge=0, le=10, examples=[3])
+    webhook: str = Field(
+        "",
+        pattern=r"^(https?://[^@\s]+)?$",
+        examples=["http://127.0.0.1:8322"],
+        description="Where Label Studio reaches the receiver that `ftdm up` starts; blank: none.",
+    )
 
 
 class LabelSettings(_Section):

@@ -17,7 +17,12 @@ from ftdm_assets.records.label_errors import Suspect
 from ftdm_assets.settings import SettingsError
 from ftdm_assets.sources.files import input_column
 from ftdm_assets.sources.label_studio import LabelStudioSource
-from ftdm_assets.sources.label_studio_project import ensure_project, send_reviews, send_texts
+from ftdm_assets.sources.label_studio_project import (
+    ensure_project,
+    ensure_webhook,
+    send_reviews,
+    send_texts,
+)
 from ftdm_assets.sources.tables import SourceError, load_table, read_text
 
 
@@ -26,6 +31,7 @@ def init(name: str, texts: Path, as_json: bool) -> int:
     model = _model(name)
     wanted = read_texts(texts, model.settings.labels.columns.input)
     project, made = ensure_project(model)
+    ensure_webhook(model, project)
     sent = send_texts(model, wanted)
     url = f"{model.settings.labels.label_studio.url.rstrip('/')}/projects/{project}"
     if as_json:

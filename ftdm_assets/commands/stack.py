@@ -11,6 +11,9 @@ import httpx
 
 from ftdm_assets.commands import output
 from ftdm_assets.home import dagster_home, home
+from ftdm_assets.model_folder import find_models, load_folder
+from ftdm_assets.settings import SettingsError
+from ftdm_assets.sources import label_webhook
 from serving import stack
 from serving.health import port_is_free
 from serving.stack import StackStatus
@@ -37,7 +40,8 @@ def up(as_json: bool) -> int:
     _check_ui_port(folder)
     _close_dead_runs()
     progress = (lambda _: None) if as_json else output.say
-    found = stack.up(folder, dagster_programs(folder), progress=progress)
+    programs = (*dagster_programs(folder), *webhook_programs(folder))
+    found = stack.up(folder, programs, progress=progress)
     _await_ui(progress)
     found = stack.status(folder)
     _show(found, as_json)
@@ -95,6 +99,35 @@ def dagster_programs(folder: Path) -> tuple[Program, ...]:
             clears_leftovers=False,
         ),
     )
+
+
+def webhook_programs(folder: Path) -> tuple[Program, ...]:
+    """Return the receiver of Label Studio's webhooks, if a domain model wants one.
+
+    Raises:
+        SettingsError: if the secret is not set.
+    """
+    if not any(_wants_webhook(path) for path in find_models().values()):
+        return ()
+    environment = {
+        "FTDM_HOME": str(folder),
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        label_webhook.SECRET_ENV: label_webhook.secret(),
+    }
+    if os.environ.get("FTDM_MODELS"):
+        environment["FTDM_MODELS"] = os.environ["FTDM_MODELS"]
+    host = os.environ.get("FTDM_WEBHOOK_HOST") or "127.0.0.1"
+    port = os.environ.get("FTDM_WEBHOOK_PORT") or str(label_webhook.PORT)
+    command = (sys.executable, "-m", "ftdm_assets.sources.label_webhook")
+    return (Program("label-webhook", (*command, "--host", host, "--port", port), environment),)
+
+
+def _wants_webhook(defs: Path) -> bool:
+    try:
+        return bool(load_folder(defs).settings.labels.label_studio.webhook)
+    except SettingsError:
+        # Wrong settings keep nobody's version from being served; Dagster's UI shows them.
+        return False
 
 
 def _check_ui_port(folder: Path) -> None:

@@ -1,10 +1,14 @@
 """What the graph reads from outside: external assets whose data version is the source's state.
 
 A sensor observes them, so that the UI shows a changed file or labelling project as a changed
-upstream, and everything downstream of it as stale. Where the settings ask for it (``labels.
-request_on_change``) it also requests ``raw_labels``, once a state, and again after no lost event:
-what counts is the state that the current snapshot was read in.
+upstream, and everything downstream of it as stale. It asks every half minute, and at once when a
+webhook says that labels have changed; a lost webhook costs half a minute. Where the settings ask
+for it (``labels.request_on_change``) it also requests ``raw_labels``, once a state, and again after
+no lost event: what counts is the state that the current snapshot was read in.
 """
+
+import json
+import time
 
 import dagster as dg
 
@@ -15,9 +19,11 @@ from ftdm_assets.provenance.store import StoreError
 from ftdm_assets.quiet import accepted_notices
 from ftdm_assets.settings import SettingsError
 from ftdm_assets.sources.label_source import label_source
+from ftdm_assets.sources.label_webhook import mark_of
 from ftdm_assets.sources.tables import SourceError
 
-_SENSOR_SECONDS = 30
+POLL_SECONDS = 30
+_WEBHOOK_SECONDS = 5
 _TAG = "dagster/data_version"
 
 
@@ -94,15 +100,21 @@ def requests(graph: GraphPlan, digests: dict[str, str]) -> list[dg.RunRequest]:
 
 def source_sensor(graph: GraphPlan) -> dg.SensorDefinition:
     """Return the sensor that observes the sources."""
+    hears = bool(graph.model.settings.labels.label_studio.webhook)
 
     @dg.sensor(
         name=f"{graph.model.name}_sources",
         target=dg.AssetSelection.assets(asset_key(graph, RAW_LABELS)),
-        minimum_interval_seconds=_SENSOR_SECONDS,
+        minimum_interval_seconds=_WEBHOOK_SECONDS if hears else POLL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Observes labels and golden file; a change makes the graph stale.",
     )
     def _sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        now, mark = time.time(), mark_of(graph.model.name)
+        if not is_due(context.cursor, now, mark):
+            return dg.SkipReason("Asked less than half a minute ago, and no webhook came since.")
+        # Also after a failure: a server that is down is asked again in half a minute.
+        context.update_cursor(json.dumps({"asked": now, "mark": mark}))
         try:
             digests = current_digests(graph)
             events = _observations(graph, context.instance, digests)
@@ -114,3 +126,12 @@ def source_sensor(graph: GraphPlan) -> dg.SensorDefinition:
         return dg.SensorResult(asset_events=events, run_requests=wanted)
 
     return _sensor
+
+
+def is_due(cursor: str | None, now: float, mark: float) -> bool:
+    """Say whether to ask: the last time is long ago, or a webhook came that was not heeded."""
+    try:
+        last = json.loads(cursor or "{}")
+        return bool(mark != last["mark"] or now - last["asked"] >= POLL_SECONDS - 1)
+    except (ValueError, KeyError, TypeError):
+        return True

@@ -10,10 +10,12 @@ Invariants:
 * The token goes into one header and nowhere else: no message, no log, no address holds it.
 """
 
+import itertools
 import json
 import os
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -24,6 +26,13 @@ from ftdm_assets.sources.tables import SourceError
 _POLL_TIMEOUT_S = 10.0
 _LONGEST_PAUSE_S = 8.0
 _PAGE = 100
+_ACTIONS = (
+    "ANNOTATION_CREATED",
+    "ANNOTATION_UPDATED",
+    "ANNOTATIONS_DELETED",
+    "TASKS_CREATED",
+    "TASKS_DELETED",
+)
 
 
 class LabelStudioError(SourceError):
@@ -106,6 +115,23 @@ class LabelStudioClient:
             raise LabelStudioError(f"{self.url}: the export is no list of tasks; check the server")
         return tasks
 
+    def changed(self, project: int, since: datetime, most: int) -> list[dict[str, Any]] | None:
+        """Return the tasks that changed after a time, or None if there are more than ``most``."""
+        late = {"filter": "filter:tasks:updated_at", "operator": "greater", "type": "Datetime"}
+        items = [{**late, "value": since.isoformat().replace("+00:00", "Z")}]
+        query = json.dumps({"filters": {"conjunction": "and", "items": items}})
+        asked = {"project": project, "page_size": _PAGE, "fields": "all", "query": query}
+        found: list[dict[str, Any]] = []
+        for page in itertools.count(1):
+            answer = self.get("/api/tasks/", {**asked, "page": page})
+            found += answer["tasks"]
+            if int(answer["total"]) > most:
+                return None
+            # The last page: one more would be answered with 404.
+            if len(found) >= int(answer["total"]) or not answer["tasks"]:
+                return found
+        return None
+
     def users(self) -> dict[int, str]:
         """Return the members' e-mail addresses by their ids."""
         return {int(user["id"]): str(user["email"]) for user in self.get("/api/users/")}
@@ -156,6 +182,15 @@ class LabelStudioClient:
                 f"{self.url}: of {len(tasks)} tasks sent the server took {answer.get('task_count')}"
                 "; run the command again, it sends what is missing"
             )
+
+    def add_webhook(self, project: int, url: str, headers: Mapping[str, str]) -> bool:
+        """Let the server call a URL when labels change; return whether it was not there yet."""
+        there = self.get("/api/webhooks/", {"project": project}, poll=True)
+        if any(hook["url"] == url and hook["is_active"] for hook in there):
+            return False
+        body = {"project": project, "url": url, "headers": dict(headers), "send_payload": False}
+        self.post("/api/webhooks/", {**body, "send_for_all_actions": False, "actions": _ACTIONS})
+        return True
 
     def post(self, path: str, body: Any) -> Any:
         """Send JSON once and return the JSON answer.

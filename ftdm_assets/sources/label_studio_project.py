@@ -21,6 +21,7 @@ from ftdm_assets.sources.label_studio import (
     TEXT_FIELD,
     LabelStudioSource,
 )
+from ftdm_assets.sources.label_webhook import SECRET_HEADER, secret
 
 _BATCH = 500
 
@@ -63,6 +64,25 @@ def ensure_project(model: ModelFolder) -> tuple[int, bool]:
             raise SettingsError("attributes.labels.label_studio.project: give it a title")
         instruction = model.settings.task.instruction
         return client.create_project(title, labelling_config(model), instruction), True
+
+
+def ensure_webhook(model: ModelFolder, project: int) -> bool:
+    """Let the project tell the receiver of its changes, if the settings name one.
+
+    Returns whether it was registered now.
+
+    Raises:
+        SettingsError: if the secret is not set.
+        SourceError: if the server refuses or cannot be reached.
+    """
+    address = model.settings.labels.label_studio.webhook
+    if not address:
+        return False
+    headers = {SECRET_HEADER: secret()}
+    with LabelStudioSource(model).client() as client:
+        return client.add_webhook(
+            project, f"{address.rstrip('/')}/label-studio/{model.name}", headers
+        )
 
 
 def send_texts(model: ModelFolder, texts: Sequence[str]) -> int:

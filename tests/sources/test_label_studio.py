@@ -1,12 +1,14 @@
 """Label Studio's protocol, well and not well: a whole snapshot or a clear error."""
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree
 
 import pytest
@@ -54,6 +56,17 @@ class Fake:
         self.asked: list[str] = []
         self.fault: Callable[[str, bytes, BaseHTTPRequestHandler], bool] = lambda *_: False
 
+    def change(self, place: int, moment: str, **changes: Any) -> None:
+        """Change a task as the server does: its time moves, and the project's newest."""
+        self.tasks[place] = {**self.tasks[place], **changes, "updated_at": moment}
+        self.newest = moment
+
+    def read(self) -> list[str]:
+        """Return what was read of the tasks since the last call."""
+        found = [p for p in self.asked if "export" in p or "fields=all" in p]
+        self.asked.clear()
+        return ["export" if "export" in path else "changed" for path in found]
+
     def answer(self, path: str) -> Any:
         annotations = [a for task in self.tasks for a in task["annotations"]]
         skipped = sum(a["was_cancelled"] for a in annotations)
@@ -67,6 +80,12 @@ class Fake:
             }
         if path.startswith("/api/projects/"):
             return {"results": [{"id": 7, "title": "demo"}, {"id": 8, "title": "demo 2"}]}
+        if path.startswith("/api/tasks/") and "fields=all" in path:
+            since = json.loads(parse_qs(urlsplit(path).query)["query"][0])
+            since = since["filters"]["items"][0]["value"]
+            late = [task for task in self.tasks if task.get("updated_at", "") > since]
+            page = int(parse_qs(urlsplit(path).query)["page"][0])
+            return {"tasks": late[page - 1 : page], "total": len(late)}
         if path.startswith("/api/tasks/"):
             return {"tasks": [{"updated_at": self.newest}]}
         return USERS
@@ -224,9 +243,11 @@ def test_a_fault_is_one_clear_sentence(
 
 @pytest.mark.parametrize("fault", [slow, broken, cut, truncated, half_page, fewer_annotations])
 def test_a_fault_that_passes_leaves_no_trace(
-    fake: tuple[Fake, str], source: LabelStudioSource, fault: Any
+    fake: tuple[Fake, str], source: LabelStudioSource, fault: Any, tmp_path: Path
 ) -> None:
     whole = source.read()
+    for kept in (tmp_path / "home" / "mirrors").iterdir():
+        kept.unlink()
     left = [1]
 
     def once(path: str, body: bytes, handler: BaseHTTPRequestHandler) -> bool:
@@ -240,6 +261,85 @@ def test_a_fault_that_passes_leaves_no_trace(
     assert not left
     assert again.frame.equals(whole.frame)
     assert again.state == whole.state
+
+
+def more(fake: Fake) -> None:
+    """Add tasks, so that one or two are few."""
+    fake.tasks += [{"id": n, "data": {"text": f"no. {n}"}, "annotations": []} for n in range(4, 12)]
+
+
+def test_only_what_has_changed_is_read_again(
+    fake: tuple[Fake, str], source: LabelStudioSource, tmp_path: Path
+) -> None:
+    server = fake[0]
+    more(server)
+    before = source.read().frame
+    assert server.read() == ["export"]
+    assert source.read().frame.equals(before)
+    assert server.read() == ["changed"]
+    server.change(1, "2026-03-01T11:00:00Z", annotations=[annotation(3, "b")])
+    server.change(4, "2026-03-01T11:00:01Z", annotations=[annotation(5, "b")])
+    after = source.read()
+    # One task a page.
+    assert server.read() == ["changed", "changed"]
+    shutil.rmtree(tmp_path / "home" / "mirrors")
+    assert source.read().frame.equals(after.frame)
+    assert server.read() == ["export"]
+    assert after.frame["output"].tolist() == ["a", "b", "b", "b"]
+
+
+def test_a_deletion_is_found_by_the_export(
+    fake: tuple[Fake, str], source: LabelStudioSource
+) -> None:
+    server = fake[0]
+    more(server)
+    source.read()
+    # One goes and one comes: the numbers are the same.
+    server.tasks.pop(0)
+    server.tasks.append({"id": 99, "data": {"text": "new"}, "annotations": [annotation(8, "b")]})
+    server.change(-1, "2026-03-01T11:00:00Z", annotations=[annotation(8), annotation(9)])
+    server.read()
+    rows = source.read().frame
+    assert server.read() == ["changed", "export"]
+    assert rows["record_id"].tolist() == ["ls-7-2-3", "ls-7-99-8", "ls-7-99-9"]
+
+
+def test_after_many_changes_the_export_is_cheaper(
+    fake: tuple[Fake, str], source: LabelStudioSource
+) -> None:
+    server = fake[0]
+    source.read()
+    for place in range(3):
+        server.change(place, f"2026-03-01T11:00:0{place}Z")
+    server.read()
+    source.read()
+    assert server.read() == ["changed", "export"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"newest": "soon", "tasks": []}'])
+def test_a_damaged_mirror_is_none(
+    fake: tuple[Fake, str], source: LabelStudioSource, tmp_path: Path, content: str
+) -> None:
+    whole = source.read()
+    [mirror] = (tmp_path / "home" / "mirrors").iterdir()
+    mirror.write_text(content)
+    fake[0].read()
+    assert source.read().frame.equals(whole.frame)
+    assert fake[0].read() == ["export"]
+
+
+@pytest.mark.parametrize("fault", [broken, cut, truncated, slow])
+def test_a_fault_of_the_listing_is_told_as_well(
+    fake: tuple[Fake, str], source: LabelStudioSource, fault: Any
+) -> None:
+    source.read()
+
+    def late(path: str, body: bytes, handler: BaseHTTPRequestHandler) -> bool:
+        return "fields=all" in path and bool(fault("export", body, handler))
+
+    fake[0].fault = late
+    with pytest.raises(LabelStudioError, match="2 times"):
+        source.read()
 
 
 def test_a_project_that_moves_once_is_read_again(

@@ -1,26 +1,33 @@
 """A real Label Studio server: two people label, the graph reads, a review decides."""
 
 import hashlib
+import socket
+import subprocess
+import sys
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+import yaml
 
 from ftdm_assets.graph.build import build_plan
 from ftdm_assets.graph.execute import Work, execute
 from ftdm_assets.graph.plan import GraphPlan, Reading
 from ftdm_assets.graph.shell import reading_of
-from ftdm_assets.graph.sources import current_digests, requests
-from ftdm_assets.model_folder import ModelFolder
+from ftdm_assets.graph.sources import source_sensor
+from ftdm_assets.model_folder import ModelFolder, load_model
 from ftdm_assets.records.clean import CleanSettings, clean
 from ftdm_assets.records.doubts import in_doubt
 from ftdm_assets.sources.label_studio import LabelStudioSource
-from ftdm_assets.sources.label_studio_project import ensure_project, send_reviews, send_texts
-from tests.graph.samples import model_folder
+from ftdm_assets.sources.label_webhook import mark_of
+from tests.commands.helpers import Place
 from tests.label_studio.server import COMMAND, TOKEN, Server, running
+from tests.serving.serving_support import free_port
 
 pytestmark = [
     pytest.mark.e2e,
@@ -66,16 +73,21 @@ def kept_label(source: LabelStudioSource, text: str) -> str | None:
 def test_from_texts_to_a_reviewed_consensus(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FTDM_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("FTDM_LABEL_STUDIO_TOKEN", TOKEN)
-    model = _model(tmp_path, server)
+    place = Place(tmp_path, FTDM_LABEL_STUDIO_TOKEN=TOKEN, FTDM_LABEL_WEBHOOK_SECRET="not told")
+    for name in ("FTDM_HOME", "FTDM_MODELS", "FTDM_LABEL_STUDIO_TOKEN"):
+        monkeypatch.setenv(name, place.environment[name])
+    receiver = free_port()
+    model = _model(place.models, server, receiver)
     source = LabelStudioSource(model)
+    texts = tmp_path / "texts.txt"
+    texts.write_text("\n".join(TEXTS))
 
-    project, made = ensure_project(model)
-    assert made
-    assert ensure_project(model) == (project, False)
-    assert send_texts(model, TEXTS) == 60
-    assert send_texts(model, TEXTS) == 0
+    made = [place.ftdm("labels", "init", "demo", "--texts", str(texts), "--json") for _ in range(2)]
+    assert [done.code for done in made] == [0, 0], made[0].err
+    assert [(done.document["made"], done.document["sent"]) for done in made] == [
+        (True, 60), (False, 0),
+    ]  # fmt: skip
+    assert len(server.owner.call("GET", "/api/webhooks/")) == 1
 
     second = server.join(SECOND)
     tasks = {task["data"]["text"]: int(task["id"]) for task in source.tasks()}
@@ -94,14 +106,15 @@ def test_from_texts_to_a_reviewed_consensus(
         expected = (60 * 60 + 60 * 60) / (120 * 119)
         assert facts["alpha"] == pytest.approx(1 - observed / expected, abs=0.0005)
         assert facts["annotators"] == {"owner@example.org": 60, SECOND: 60}
-        assert requests(graph, current_digests_of_labels(graph)) == []
-
         old = before.manifest("raw_labels")
         old_rows = {row["record_id"]: row for row in before.records("raw_labels")}
+        cursor = tick(graph, instance, None, wanted=False)
         # The second person edits what the first one wrote: it stays credited to the first.
-        second.edit(own[59], "a")
-        [request] = requests(graph, current_digests_of_labels(graph))
-        assert request.asset_selection == [dg.AssetKey(["demo", "raw_labels"])]
+        with listening(place, receiver):
+            second.edit(own[59], "a")
+            until(lambda: mark_of("demo") > 0)
+        # Within the half minute: the sensor asks because of the webhook.
+        cursor = tick(graph, instance, cursor, wanted=True)
         after = materialise(graph, instance)
         new_rows = {row["record_id"]: row for row in after.records("raw_labels")}
         assert after.digest("raw_labels") != old.digest
@@ -115,13 +128,16 @@ def test_from_texts_to_a_reviewed_consensus(
         again = after.store.read_records(old.kind, old.digest)
         assert {row["record_id"]: row for row in again} == old_rows
 
-    doubtful = in_doubt(frame_of(source), CleanSettings())
-    assert {item.input for item in doubtful} == {TEXTS[n] for n in (*range(6), *range(30, 36), 59)}
+    doubtful = {TEXTS[n] for n in (*range(6), *range(30, 36), 59)}
+    assert {item.input for item in in_doubt(frame_of(source), CleanSettings())} == doubtful
     assert kept_label(source, TEXTS[0]) is None
-    assert len(send_reviews(model, doubtful, limit=3)) == 3
-    sent = send_reviews(model, doubtful, limit=100)
-    assert len(sent) == 10
-    assert send_reviews(model, doubtful, limit=100) == []
+    sent = []
+    for limit in ("3", "100", "100"):
+        done = place.ftdm("labels", "review", "demo", "--limit", limit, "--json")
+        assert (done.code, done.document["in_doubt"]) == (0, 13), done.err
+        sent.append([item["input"] for item in done.document["sent"]])
+    assert [len(part) for part in sent] == [3, 10, 0]
+    assert {text for part in sent for text in part} == doubtful
     for task in source.tasks():
         if task["data"]["text"] == TEXTS[0] and task["meta"].get("ftdm_role") == "review":
             second.label(int(task["id"]), "b")
@@ -134,19 +150,60 @@ def test_from_texts_to_a_reviewed_consensus(
     assert TEXTS[0] not in {item.input for item in left}
 
 
-def current_digests_of_labels(graph: GraphPlan) -> dict[str, str]:
-    plan = graph.asset("raw_labels")
-    found = dict(plan.sources(graph.model))
-    assert set(found) <= set(current_digests(graph))
-    return found
+def tick(
+    graph: GraphPlan, instance: dg.DagsterInstance, cursor: str | None, *, wanted: bool
+) -> str:
+    """Evaluate the sensor as Dagster's daemon does; return its new cursor."""
+    context = dg.build_sensor_context(instance, cursor)
+    data = source_sensor(graph).evaluate_tick(context)
+    selections = [request.asset_selection for request in data.run_requests or []]
+    assert selections == ([[dg.AssetKey(["demo", "raw_labels"])]] if wanted else [])
+    assert data.cursor
+    return data.cursor
 
 
-def _model(folder: Path, server: Server) -> ModelFolder:
-    return model_folder(
-        folder / "demo",
-        labels={
+@contextmanager
+def listening(place: Place, port: int) -> Iterator[None]:
+    """Run the receiver of webhooks as `ftdm up` does."""
+    command = [sys.executable, "-m", "ftdm_assets.sources.label_webhook", "--port", str(port)]
+    with subprocess.Popen(command, env=place.environment) as process:
+        try:
+            until(lambda: reaches(port))
+            yield
+        finally:
+            process.terminate()
+
+
+def reaches(port: int) -> bool:
+    with socket.socket() as link:
+        return link.connect_ex(("127.0.0.1", port)) == 0
+
+
+def until(true: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def _model(models: Path, server: Server, receiver: int) -> ModelFolder:
+    attributes = {
+        "name": "demo",
+        "task": {"instruction": "Sort.", "taxonomy": ["a", "b"]},
+        "labels": {
             "source": "label_studio",
-            "label_studio": {"url": server.url, "project": "demo tickets"},
+            "label_studio": {
+                "url": server.url,
+                "project": "demo tickets",
+                "webhook": f"http://127.0.0.1:{receiver}",
+            },
             "request_on_change": True,
         },
-    )
+        "golden": {"path": "golden.jsonl"},
+    }
+    folder = models / "demo"
+    folder.mkdir()
+    (folder / "golden.jsonl").write_text('{"text": "odd", "label": "a"}\n')
+    defs = {"type": "ftdm_assets.DomainModel", "attributes": attributes}
+    (folder / "defs.yaml").write_text(yaml.safe_dump(defs))
+    return load_model("demo")
