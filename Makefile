@@ -5,12 +5,11 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 MODEL ?= support_tickets
 
-.PHONY: help install serving-env label-studio-env demo test test-label-studio check format down clean
+.PHONY: help install serving-env label-studio-env demo test check format down clean
 
 help:
 	@echo "make demo     install all, make the shipped model, serve it, start the UI"
 	@echo "make test     formatter, linter, type checker, all tests"
-	@echo "make test-label-studio   the tests that need Label Studio's server, which it installs"
 	@echo "make install  the main environment;  make serving-env  the one of vLLM"
 	@echo "make down     stop what make demo started"
 
@@ -35,11 +34,11 @@ demo: install serving-env
 	$(BIN)/ftdm run $(MODEL)
 	$(BIN)/ftdm up
 
-test: install serving-env check
-	$(BIN)/python -m pytest
-
-test-label-studio: install label-studio-env
-	$(BIN)/python -m pytest tests/sources/test_label_studio_e2e.py
+# Downloads and checks side by side; then tests two at a time, then those that need the machine alone.
+test: install
+	$(MAKE) --jobs 3 --output-sync=recurse serving-env label-studio-env check
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not alone"
+	$(BIN)/python -m pytest -m alone
 
 check: install
 	$(BIN)/ruff format --check .

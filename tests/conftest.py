@@ -1,0 +1,10 @@
+"""Which tests may run beside others."""
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what runs real servers or measures times: it takes the machine for itself."""
+    for item in items:
+        if item.get_closest_marker("e2e") or "serving" in item.path.parent.parts:
+            item.add_marker("alone")
