@@ -21,6 +21,9 @@ from serving.supervision import Program, Supervisor
 
 UI_PORT = 3000
 _UI_SECONDS = 120
+_LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries {
+  name locationOrLoadError {
+  ... on PythonError { message errorChain { error { message } } } } } } } }"""
 
 
 def ui_port() -> int:
@@ -43,7 +46,7 @@ def up(as_json: bool) -> int:
     programs = (*dagster_programs(folder), *webhook_programs(folder))
     found = stack.up(folder, programs, progress=progress)
     _await_ui(progress)
-    found = stack.status(folder)
+    found = stack.status(folder, also=code_problems())
     _show(found, as_json)
     if not as_json:
         output.say(f"up after {time.monotonic() - started:.0f} s; `ftdm down` stops it")
@@ -63,6 +66,8 @@ def down(as_json: bool) -> int:
 def status(as_json: bool) -> int:
     """Say what runs."""
     found = stack.status(home())
+    if found.running:
+        found = stack.status(home(), also=code_problems())
     _show(found, as_json)
     return output.DONE if found.healthy else output.UNREACHABLE
 
@@ -163,6 +168,28 @@ def _await_ui(progress: Any) -> None:
         f"Dagster's UI does not answer on {ui_url()} after {_UI_SECONDS} s; see the end of "
         f"{home() / 'logs' / 'dagster-ui.log'}"
     )
+
+
+def code_problems() -> tuple[str, ...]:
+    """Return a sentence for each code location that Dagster's UI could not load."""
+    try:
+        answer = httpx.post(
+            f"{ui_url()}/graphql", json={"query": _LOCATIONS}, timeout=10, trust_env=False
+        )
+        entries = answer.raise_for_status().json()["data"]["workspaceOrError"]["locationEntries"]
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return (f"Dagster's UI on {ui_url()} does not say whether the graph has loaded.",)
+    states = [(entry["name"], entry["locationOrLoadError"] or {}) for entry in entries]
+    return tuple(
+        f"Dagster could not load {name}: {_root_cause(state)}"
+        for name, state in states
+        if "message" in state
+    )
+
+
+def _root_cause(error: dict[str, Any]) -> str:
+    chain = [link["error"] for link in error.get("errorChain") or []]
+    return " ".join(str((chain or [error])[-1]["message"]).split())
 
 
 def _document(found: StackStatus) -> dict[str, Any]:
