@@ -64,6 +64,14 @@ class HuggingFaceSettings(_Section):
     config: str | None = Field(None, examples=["default"])
 
 
+class ServerSettings(_Section):
+    """A labelling platform's server. The token itself stays in the environment."""
+
+    url: str = Field("", pattern=r"^(https?://[^@\s]+)?$", examples=["https://labels.example.org"])
+    timeout_s: float = Field(120, gt=0, le=3600, examples=[120], description="For one answer.")
+    retries: int = Field(3, ge=0, le=10, examples=[3])
+
+
 class ArgillaSettings(_Section):
     """Which field of an Argilla record is the input, and which question gives the label."""
 
@@ -71,10 +79,9 @@ class ArgillaSettings(_Section):
     question: str = Field("label", examples=["label"])
 
 
-class LabelStudioSettings(_Section):
-    """A Label Studio project. The token itself stays in the environment."""
+class LabelStudioSettings(ServerSettings):
+    """A Label Studio project."""
 
-    url: str = Field("", pattern=r"^(https?://[^@\s]+)?$", examples=["https://labels.example.org"])
     project: int | str = Field("", examples=["support_tickets"], description="Its id or title.")
     token_env: str = Field(
         "FTDM_LABEL_STUDIO_TOKEN",
@@ -82,8 +89,6 @@ class LabelStudioSettings(_Section):
         examples=["FTDM_LABEL_STUDIO_TOKEN"],
         description="The environment variable that holds the access token.",
     )
-    timeout_s: float = Field(120, gt=0, le=3600, examples=[120], description="For one answer.")
-    retries: int = Field(3, ge=0, le=10, examples=[3])
 
 
 class LabelSettings(_Section):

@@ -18,7 +18,7 @@ _NO = (
     "serving.versions.PointerError",
 )
 _UNREACHABLE = (
-    "ftdm_assets.sources.label_studio_client.LabelStudioError",
+    "ftdm_assets.sources.http_json.ServerError",
     "serving.stack.StackError",
     "serving.supervision.SupervisionError",
     "serving.deployment.DeploymentError",
