@@ -8,7 +8,7 @@ Invariants:
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -72,20 +72,30 @@ def _status(error: BaseException) -> int:
     return int(getattr(getattr(error, "response", None), "status_code", 0) or 0)
 
 
-def _is(error: BaseException | None, *names: str) -> bool:
+def _is(error: BaseException, *names: str) -> bool:
     """Say whether an error is of a class of such a name: which HTTP library raises may change."""
     return any(cls.__name__ in names for cls in type(error).__mro__)
 
 
-def _passes(error: Exception) -> bool:
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and what it came from: the libraries wrap what the network raises."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _momentary(error: BaseException) -> bool:
     return _is(error, "TransportError") or _status(error) >= 500 or _status(error) == 429
+
+
+def _passes(error: Exception) -> bool:
+    # A RuntimeError wraps an upload that the client has tried again itself.
+    return not _is(error, "RuntimeError") and any(map(_momentary, _chain(error)))
 
 
 def _told(where: str, error: Exception, attempts: int) -> HubError:
     times = f", {attempts} times" if attempts > 1 else ""
-    cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
-    # An upload that failed is wrapped, after the client itself has tried it again.
-    for one in (error, cause):
+    for one in _chain(error):
         if _is(one, "OfflineModeIsEnabled"):
             return HubUnreachableError(f"{where}: HF_HUB_OFFLINE is set; unset it to reach the Hub")
         if _is(one, "TransportError"):
@@ -93,17 +103,17 @@ def _told(where: str, error: Exception, attempts: int) -> HubError:
                 f"{where}: the connection to the Hub failed ({type(one).__name__}){times}; check "
                 "the network and HF_ENDPOINT, and run it again"
             )
-        if _status(one) >= 500 or _status(one) == 429:
+        if _momentary(one):
             return HubUnreachableError(
                 f"{where}: the Hub answers {_status(one)}{times}; run it again later"
             )
-    if reason := _refusal(cause):
-        return HubError(f"{where}: {reason}")
+        if reason := _refusal(one):
+            return HubError(f"{where}: {reason}")
     first = str(error).strip().split("\n", maxsplit=1)[0]
     return HubError(f"{where}: {type(error).__name__}: {first}")
 
 
-def _refusal(error: Exception) -> str:
+def _refusal(error: BaseException) -> str:
     """Return why the Hub refuses and what helps; nothing if it is something else."""
     if _is(error, "LocalTokenNotFoundError"):
         return f"there is no access token; set {_TOKEN}"

@@ -175,7 +175,7 @@ def test_a_connection_that_is_cut_and_a_second_push_that_goes_on(
 @pytest.mark.parametrize(
     "where",
     ["GET /api/whoami", "POST /api/repos/create", "PUT /lfs/", "POST /api/datasets/.*/commit",
-     "GET /datasets/.*/resolve", "POST /api/datasets/.*/tag"],
+     "HEAD /datasets/.*/resolve", "GET /datasets/.*/resolve", "POST /api/datasets/.*/tag"],
 )  # fmt: skip
 def test_a_failure_that_passes_leaves_no_trace(
     there: FaultyHub, capsys: pytest.CaptureFixture[str], where: str

@@ -81,7 +81,7 @@ def tree(
     for name, file in files.items():
         if not name.startswith(folder):
             continue
-        first, _, rest = name.removeprefix(folder).partition("/")
+        first, _slash, rest = name.removeprefix(folder).partition("/")
         if rest:
             there = folder + first
             found[there] = {"type": "directory", "path": there, "oid": "0" * 40, "size": 0}
