@@ -7,6 +7,7 @@ Invariants:
 """
 
 import functools
+import importlib.util
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -39,6 +40,8 @@ def asked(where: str, ask: "Callable[[HfApi], T]") -> T:
         HubUnreachableError: if the Hub has failed as often as it is tried.
         HubError: one sentence that names the repository and the remedy.
     """
+    if importlib.util.find_spec("huggingface_hub") is None:
+        raise HubError(f"{where}: the Hub's client is not installed; pip install huggingface_hub")
     from huggingface_hub import HfApi
 
     _limit_waiting()

@@ -72,11 +72,21 @@ class ServerSettings(_Section):
     retries: int = Field(3, ge=0, le=10, examples=[3])
 
 
-class ArgillaSettings(_Section):
-    """Which field of an Argilla record is the input, and which question gives the label."""
+class ArgillaSettings(ServerSettings):
+    """An Argilla dataset: on a server, else a recording of its records (``labels.path``)."""
 
-    field: str = Field("text", examples=["text"])
-    question: str = Field("label", examples=["label"])
+    dataset: str = Field("", examples=["support tickets"])
+    workspace: str = Field("", examples=["argilla"])
+    field: str = Field("text", examples=["text"], description="The field that is the input.")
+    question: str = Field(
+        "label", examples=["label"], description="The question that gives the label."
+    )
+    token_env: str = Field(
+        "FTDM_ARGILLA_API_KEY",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        examples=["FTDM_ARGILLA_API_KEY"],
+        description="The environment variable that holds the API key.",
+    )
 
 
 class LabelStudioSettings(ServerSettings):
@@ -119,14 +129,21 @@ class LabelSettings(_Section):
 
     @model_validator(mode="after")
     def _names_its_source(self) -> "LabelSettings":
-        if self.source in {"file", "argilla"} and not self.path:
+        on_server = self.source == "argilla" and bool(self.argilla.url)
+        if self.source in {"file", "argilla"} and not self.path and not on_server:
             raise PydanticCustomError("needed", "needed", {"key": ["path"]})
+        if on_server and self.path:
+            raise PydanticCustomError(
+                "both", "either path (a recording) or argilla.url (the server it is read from)"
+            )
         if self.source == "hugging_face" and self.hugging_face is None:
             raise PydanticCustomError("needed", "needed", {"key": ["hugging_face"]})
-        if self.source == "label_studio":
-            for key in ("url", "project"):
-                if getattr(self.label_studio, key) == "":
-                    raise PydanticCustomError("needed", "needed", {"key": ["label_studio", key]})
+        needed = {"label_studio": ("url", "project")}
+        if on_server:
+            needed["argilla"] = ("dataset", "workspace")
+        for key in needed.get(self.source, ()):
+            if getattr(getattr(self, self.source), key) == "":
+                raise PydanticCustomError("needed", "needed", {"key": [self.source, key]})
         return self
 
 

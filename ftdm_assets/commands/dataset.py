@@ -13,7 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ftdm_assets.commands import output
@@ -26,6 +26,9 @@ from ftdm_assets.registries.hub_dataset import DATA_FILE, dataset_digest, datase
 from ftdm_assets.registries.hub_repo import Pushed, Upload
 from ftdm_assets.registries.hub_repo import push as push_to_hub
 from ftdm_assets.settings import SettingsError
+
+if TYPE_CHECKING:
+    from ftdm_assets.graph.plan import Reading
 
 ASSET = "cleaned_dataset"
 
@@ -77,7 +80,7 @@ def _refuse_higher(rows: Sequence[Mapping[str, Any]], allowed: str, what: str) -
         )
 
 
-def _card_facts(reading: Any, rows: Sequence[Mapping[str, Any]]) -> CardFacts:
+def _card_facts(reading: "Reading", rows: Sequence[Mapping[str, Any]]) -> CardFacts:
     model, digest = reading.model, reading.digest(ASSET)
     return CardFacts(
         model=model.name,
@@ -92,7 +95,7 @@ def _card_facts(reading: Any, rows: Sequence[Mapping[str, Any]]) -> CardFacts:
     )
 
 
-def _stated(reading: Any, to: str, pushed: Pushed, rows: int) -> Publication:
+def _stated(reading: "Reading", to: str, pushed: Pushed, rows: int) -> Publication:
     """Return the statement of this push; of an earlier one, if it is there."""
     name, digest = reading.model.name, reading.digest(ASSET)
     made = Publication(

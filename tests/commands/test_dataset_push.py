@@ -17,6 +17,8 @@ import yaml
 from pyarrow import parquet
 
 from ftdm_assets.commands.dataset import push
+from ftdm_assets.commands.errors import exit_code
+from ftdm_assets.commands.verify import verify
 from ftdm_assets.graph.build import build_plan
 from ftdm_assets.graph.evidence import RefusedError
 from ftdm_assets.graph.execute import Work, execute
@@ -78,6 +80,25 @@ def pushed(capsys: pytest.CaptureFixture[str]) -> Any:
     return json.loads(capsys.readouterr().out)
 
 
+def test_the_command_itself_in_a_process_of_its_own(place: Place, tmp_path: Path) -> None:
+    with hub(tmp_path / "hub") as made:
+        own = {"HF_ENDPOINT": made.url, "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": TOKEN}
+        place.environment |= {**own, "HF_HOME": str(tmp_path / "hf")}
+        named = ("dataset", "push", "demo", "--to", TO, "--allowed-data-class", "confidential")
+        done = place.ftdm(*named, "--json")
+        assert done.code == 0, done.err
+        assert done.document["commit"] == made.repos["datasets", TO].branches["main"]
+        assert TOKEN not in done.out + done.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(RefusedError, 1), (HubMismatchError, 1), (HubError, 2), (HubUnreachableError, 3)],
+)
+def test_how_it_ends(error: type[Exception], code: int) -> None:
+    assert exit_code(error("why")) == (code, "why")
+
+
 def content(there: FaultyHub, path: str, commit: str) -> bytes:
     return (there.folder / there.repos["datasets", TO].commits[commit][path].oid).read_bytes()
 
@@ -107,6 +128,8 @@ def test_a_push_is_one_tagged_private_commit_and_the_second_none(
     reads = [one["content"] for one in entries if one["content"]["kind"] == "dataset"]
     assert reads[-1]["why"] == f"ftdm dataset push demo to {TO}"
     assert reads[-1]["digest"] == first["digest"]
+    assert verify("demo", False, None, as_json=True) == 0
+    assert json.loads(capsys.readouterr().out)["publications"] >= 1
 
 
 def test_the_card_says_what_is_in_it_and_its_lines_verify_it(

@@ -34,6 +34,7 @@ class Request(BaseHTTPRequestHandler):
 
     hub: "FaultyHub"
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def answer(self, status: int, body: Any = b"", **headers: str) -> None:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()

@@ -158,7 +158,7 @@ def test_each_submitted_response_is_an_annotation_and_nothing_else_is(tmp_path: 
     [
         ("{", {}, "export.json: not valid JSON"),
         ({"records": []}, {}, "expected Argilla's REST answer, an object with `items`"),
-        ({"items": []}, {}, "holds no submitted response"),
+        ({"items": []}, {}, "there is no submitted response"),
         ({**RECORDED, "total": 9}, {}, r"says \[9\] records and holds 4"),
         (RECORDED, {"question": "topic"}, r"record rec-1: 'topic' is missing; check labels.argil"),
         (RECORDED, {"field": "body"}, "record rec-1: 'body' is missing"),
