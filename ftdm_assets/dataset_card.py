@@ -118,10 +118,11 @@ def _origin(facts: CardFacts) -> str:
     if len(sources) <= _SOURCES_SHOWN:
         told = ", ".join(f"`{name}` ({n})" for name, n in sources.most_common())
     classes = ", ".join(f"{name} {n}" for name, n in _data_classes(facts).items())
+    annotators = len(facts.raw.facts["annotators"])
     return (
         f"Read from {facts.raw.facts['source']}. Sources of the records: {told}. Data classes: "
-        f"{classes}. {len(facts.raw.facts['annotators'])} annotators gave the raw labels; the "
-        "columns `annotator` and `actor` name them."
+        f"{classes}. Annotators of the raw labels: {annotators}; the columns `annotator` and "
+        "`actor` name those of each record."
     )
 
 

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Any
 import dagster as dg
 import pyarrow
 import pytest
-import yaml
+from huggingface_hub import DatasetCard, close_session
 from pyarrow import parquet
 
+from ftdm_assets.commands import trace
 from ftdm_assets.commands.dataset import push
 from ftdm_assets.commands.errors import exit_code
 from ftdm_assets.commands.verify import verify
@@ -26,6 +28,7 @@ from ftdm_assets.graph.shell import reading_of
 from ftdm_assets.hub import HubError, HubUnreachableError
 from ftdm_assets.model_folder import load_model
 from ftdm_assets.provenance.files import read_jsonl
+from ftdm_assets.provenance.lineage import Node
 from ftdm_assets.registries.hub_dataset import DATA_FILE
 from ftdm_assets.registries.hub_repo import HubMismatchError
 from ftdm_assets.settings import SettingsError
@@ -128,6 +131,9 @@ def test_a_push_is_one_tagged_private_commit_and_the_second_none(
     reads = [one["content"] for one in entries if one["content"]["kind"] == "dataset"]
     assert reads[-1]["why"] == f"ftdm dataset push demo to {TO}"
     assert reads[-1]["digest"] == first["digest"]
+    _, manifest = reading.head("cleaned_dataset")
+    shown = trace._node(reading.store, Node(manifest.manifest_digest(), manifest, 0))
+    assert first["commit"] in {one["commit"] for one in shown["publications"]}
     assert verify("demo", False, None, as_json=True) == 0
     assert json.loads(capsys.readouterr().out)["publications"] >= 1
 
@@ -137,7 +143,7 @@ def test_the_card_says_what_is_in_it_and_its_lines_verify_it(
 ) -> None:
     made = pushed(capsys)
     card = content(there, "README.md", made["commit"]).decode()
-    front = yaml.safe_load(card.split("---\n")[1])
+    front = DatasetCard(card).data
     told = front["ftdm"]
     assert told["digest"] == made["digest"]
     assert told["records"] == 60
@@ -153,7 +159,7 @@ def test_the_card_says_what_is_in_it_and_its_lines_verify_it(
         "| signed_off | failed (warn) |",
         "| no_duplicates | passed |",
         "confidential: mask",
-        "1 annotators gave the raw labels",
+        "Annotators of the raw labels: 1",
     ):
         assert line in card, line
     code = re.findall(r"```python\n(.*?)```", card, re.DOTALL)[0]
@@ -311,3 +317,19 @@ def test_a_hub_that_refuses_or_fails_is_one_sentence(
     assert "hf_" not in str(raised.value)
     assert "\n" not in str(raised.value)
     assert not there.repos
+
+
+def test_a_hub_that_does_not_answer_is_not_waited_for(
+    there: FaultyHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ftdm_assets.hub._TIMEOUT_S", 0.2)
+    close_session()
+
+    def silent(_: Request) -> bool:
+        time.sleep(0.5)
+        return True
+
+    there.fault = silent
+    with pytest.raises(HubUnreachableError, match=r"failed \(ReadTimeout\), 3 times"):
+        push("demo", TO, "confidential", as_json=False)
+    close_session()
