@@ -103,6 +103,25 @@ def labels_review(
     raise typer.Exit(command(model, below, limit, as_json))
 
 
+dataset_app = typer.Typer(help="Bring the cleaned dataset somewhere else.")
+app.add_typer(dataset_app, name="dataset", no_args_is_help=True)
+
+
+@dataset_app.command("push")
+def dataset_push(
+    model: Model,
+    to: Annotated[str, typer.Option(help="A private dataset repository of the Hub: ORG/NAME.")],
+    allowed_data_class: Annotated[
+        str, typer.Option(help="No record above this data class is pushed.")
+    ] = "internal",
+    as_json: Json = False,
+) -> None:
+    """Push the cleaned dataset with its card to a private Hub repository, and verify it there."""
+    from ftdm_assets.commands.dataset import push as command
+
+    raise typer.Exit(command(model, to, allowed_data_class, as_json))
+
+
 @app.command()
 def up(as_json: Json = False) -> None:
     """Start UI, daemon, cache, gateway and replicas; return when all is healthy."""

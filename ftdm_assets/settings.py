@@ -64,17 +64,34 @@ class HuggingFaceSettings(_Section):
     config: str | None = Field(None, examples=["default"])
 
 
-class ArgillaSettings(_Section):
-    """Which field of an Argilla record is the input, and which question gives the label."""
-
-    field: str = Field("text", examples=["text"])
-    question: str = Field("label", examples=["label"])
-
-
-class LabelStudioSettings(_Section):
-    """A Label Studio project. The token itself stays in the environment."""
+class ServerSettings(_Section):
+    """A labelling platform's server. The token itself stays in the environment."""
 
     url: str = Field("", pattern=r"^(https?://[^@\s]+)?$", examples=["https://labels.example.org"])
+    timeout_s: float = Field(120, gt=0, le=3600, examples=[120], description="For one answer.")
+    retries: int = Field(3, ge=0, le=10, examples=[3])
+
+
+class ArgillaSettings(ServerSettings):
+    """An Argilla dataset: on a server, else a recording of its records (``labels.path``)."""
+
+    dataset: str = Field("", examples=["support tickets"])
+    workspace: str = Field("", examples=["argilla"])
+    field: str = Field("text", examples=["text"], description="The field that is the input.")
+    question: str = Field(
+        "label", examples=["label"], description="The question that gives the label."
+    )
+    token_env: str = Field(
+        "FTDM_ARGILLA_API_KEY",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        examples=["FTDM_ARGILLA_API_KEY"],
+        description="The environment variable that holds the API key.",
+    )
+
+
+class LabelStudioSettings(ServerSettings):
+    """A Label Studio project."""
+
     project: int | str = Field("", examples=["support_tickets"], description="Its id or title.")
     token_env: str = Field(
         "FTDM_LABEL_STUDIO_TOKEN",
@@ -82,8 +99,6 @@ class LabelStudioSettings(_Section):
         examples=["FTDM_LABEL_STUDIO_TOKEN"],
         description="The environment variable that holds the access token.",
     )
-    timeout_s: float = Field(120, gt=0, le=3600, examples=[120], description="For one answer.")
-    retries: int = Field(3, ge=0, le=10, examples=[3])
     webhook: str = Field(
         "",
         pattern=r"^(https?://[^@\s]+)?$",
@@ -120,14 +135,21 @@ class LabelSettings(_Section):
 
     @model_validator(mode="after")
     def _names_its_source(self) -> "LabelSettings":
-        if self.source in {"file", "argilla"} and not self.path:
+        on_server = self.source == "argilla" and bool(self.argilla.url)
+        if self.source in {"file", "argilla"} and not self.path and not on_server:
             raise PydanticCustomError("needed", "needed", {"key": ["path"]})
+        if on_server and self.path:
+            raise PydanticCustomError(
+                "both", "either path (a recording) or argilla.url (the server it is read from)"
+            )
         if self.source == "hugging_face" and self.hugging_face is None:
             raise PydanticCustomError("needed", "needed", {"key": ["hugging_face"]})
-        if self.source == "label_studio":
-            for key in ("url", "project"):
-                if getattr(self.label_studio, key) == "":
-                    raise PydanticCustomError("needed", "needed", {"key": ["label_studio", key]})
+        needed = {"label_studio": ("url", "project")}
+        if on_server:
+            needed["argilla"] = ("dataset", "workspace")
+        for key in needed.get(self.source, ()):
+            if getattr(getattr(self, self.source), key) == "":
+                raise PydanticCustomError("needed", "needed", {"key": [self.source, key]})
         return self
 
 

@@ -6,7 +6,7 @@ Invariants:
 * The access record is checked against the heads that the manifests of all models keep.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
 
 from ftdm_assets.provenance.chain_links import Head
@@ -23,6 +23,7 @@ class Verification:
     manifests: int = 0
     verdicts: int = 0
     sign_offs: int = 0
+    publications: int = 0
     problems: list[str] = field(default_factory=list)
 
 
@@ -94,14 +95,16 @@ def _artifacts(manifest: Manifest) -> Iterator[tuple[str, str]]:
 
 
 def _statements(store: ArtifactStore, key: tuple[str, str, str], found: Verification) -> None:
-    try:
-        found.verdicts += len(store.verdicts(*key))
-    except (StoreError, ValueError) as error:
-        found.problems.append(str(error))
-    try:
-        found.sign_offs += len(store.sign_offs(*key))
-    except (StoreError, ValueError) as error:
-        found.problems.append(str(error))
+    readers: dict[str, Callable[..., Sized]] = {
+        "verdicts": store.verdicts,
+        "sign_offs": store.sign_offs,
+        "publications": store.publications,
+    }
+    for name, read in readers.items():
+        try:
+            setattr(found, name, getattr(found, name) + len(read(*key)))
+        except (StoreError, ValueError) as error:
+            found.problems.append(str(error))
 
 
 def _kept_in_manifests(store: ArtifactStore) -> Iterator[tuple[str, Head]]:

@@ -39,7 +39,7 @@ def doctor(as_json: bool) -> int:
     )  # fmt: skip
     findings = [look() for look in looks]
     findings.extend(_models())
-    findings.extend(_label_studio())
+    findings.extend(_label_servers())
     if as_json:
         output.print_json([asdict(finding) for finding in findings])
     else:
@@ -138,14 +138,15 @@ def _home() -> Finding:
     return Finding("home folder", str(folder), remedy)
 
 
-def _label_studio() -> list[Finding]:
+def _label_servers() -> list[Finding]:
     from ftdm_assets.sources.label_source import label_source
 
     findings = []
     for name, path in find_models().items():
         with contextlib.suppress(SettingsError):
             model = load_folder(path)
-            if model.settings.labels.source != "label_studio":
+            labels = model.settings.labels
+            if labels.source != "label_studio" and not labels.argilla.url:
                 continue
             source = label_source(model)
             try:

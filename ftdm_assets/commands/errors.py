@@ -5,6 +5,7 @@ import sys
 from ftdm_assets.commands import output
 
 _USAGE = (
+    "ftdm_assets.hub.HubError",
     "ftdm_assets.settings.SettingsError",
     "ftdm_assets.records.review.ReviewError",
     "ftdm_assets.sources.files.SourceError",
@@ -13,12 +14,15 @@ _USAGE = (
     "serving.home.HomeError",
 )
 _NO = (
+    "ftdm_assets.graph.evidence.RefusedError",
     "ftdm_assets.provenance.hash_chain.ChainError",
     "ftdm_assets.provenance.store.StoreError",
+    "ftdm_assets.registries.hub_repo.HubMismatchError",
     "serving.versions.PointerError",
 )
 _UNREACHABLE = (
-    "ftdm_assets.sources.label_studio_client.LabelStudioError",
+    "ftdm_assets.hub.HubUnreachableError",
+    "ftdm_assets.sources.http_json.ServerError",
     "serving.stack.StackError",
     "serving.supervision.SupervisionError",
     "serving.deployment.DeploymentError",
@@ -34,8 +38,8 @@ def exit_code(error: Exception) -> tuple[int | None, str]:
         return output.USAGE, str(usage())
     for names, code in (
         (_UNREACHABLE, output.UNREACHABLE),
-        (_USAGE, output.USAGE),
         (_NO, output.NO),
+        (_USAGE, output.USAGE),
     ):
         if isinstance(error, _loaded(names)):
             return code, str(error)

@@ -1,5 +1,6 @@
 """``ftdm trace``: a version back to its records, from manifests and verdicts alone."""
 
+from dataclasses import asdict
 from typing import Any
 
 from ftdm_assets.commands import output
@@ -84,6 +85,10 @@ def _node(artifacts: ArtifactStore, node: Node) -> dict[str, Any]:
         "run": dict(manifest.run),
         "inputs": {ref.asset: ref.digest for ref in manifest.inputs},
         "sources": manifest.facts.get("sources", {}),
+        "publications": [
+            asdict(one)
+            for one in artifacts.publications(manifest.model, manifest.asset, manifest.digest)
+        ],
         "checks": [
             {
                 "check": verdict.check,
@@ -115,6 +120,9 @@ def _show(document: dict[str, Any]) -> None:
         )
         for source, digest in node["sources"].items():
             output.say(f"{indent}read {source} {digest}")
+        for one in node["publications"]:
+            place = f"{one['hub']} {one['repository']} at {one['commit']}"
+            output.say(f"{indent}pushed to {place} on {one['pushed_at']} by {one['by']}")
         for check in node["checks"]:
             mark = "passed" if check["passed"] else "FAILED"
             output.say(f"{indent}{mark} {check['check']}: {check['reason']}")

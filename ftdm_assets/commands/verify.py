@@ -65,7 +65,8 @@ def _show(document: dict[str, Any], chain_only: bool) -> None:
     if not chain_only:
         output.say(
             f"{document['artifacts']} artifacts, {document['manifests']} manifests, "
-            f"{document['verdicts']} verdicts, {document['sign_offs']} sign-offs"
+            f"{document['verdicts']} verdicts, {document['sign_offs']} sign-offs, "
+            f"{document['publications']} publications"
         )
     log = document["access_log"]
     mended = f", {len(log['mended'])} mended after a crash" if log["mended"] else ""

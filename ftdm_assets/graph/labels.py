@@ -35,17 +35,19 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
     taxonomy = {"labels": model.labels()}
     raw_config = labels.model_dump(
         include={
-            "source",
-            "hugging_face",
-            "argilla",
-            "columns",
-            "data_class",
-            "sample",
-            "labels_only",
+            "source": True,
+            "hugging_face": True,
+            "argilla": {"field", "question"},
+            "columns": True,
+            "data_class": True,
+            "sample": True,
+            "labels_only": True,
         }
     )
     if labels.source == "label_studio":
         raw_config["label_studio"] = labels.label_studio.model_dump(include={"url", "project"})
+    if labels.argilla.url:
+        raw_config["argilla"] |= labels.argilla.model_dump(include={"url", "workspace", "dataset"})
     golden_config = golden.model_dump(exclude={"path", "minimum"})
     return [
         AssetPlan(

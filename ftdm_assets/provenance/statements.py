@@ -1,4 +1,4 @@
-"""Manifests, verdicts and sign-offs as in-toto statements: plain JSON that standard tools read.
+"""Manifests, verdicts, sign-offs, publications as in-toto statements, which standard tools read.
 
 Invariants:
 * A manifest names, by digest, everything that its artifact was made from, and which manifest of it
@@ -6,6 +6,7 @@ Invariants:
 * A verdict names the digest it judged, the digests it was judged against, what was measured, the
   threshold and the outcome. It says nothing about any other digest.
 * A sign-off names the digest of the dataset that a person looked at, and of every record shown.
+* A publication names the digest that was pushed, and the repository and commit that hold it.
 """
 
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 MANIFEST_TYPE = "urn:ftdm:manifest:v1"
 VERDICT_TYPE = "urn:ftdm:verdict:v1"
 SIGN_OFF_TYPE = "urn:ftdm:sign-off:v1"
+PUBLICATION_TYPE = "urn:ftdm:publication:v1"
 # The key of a manifest's ``run`` that keeps the access record's head when the artifact was made.
 ACCESS_LOG = "access_log"
 
@@ -182,6 +184,48 @@ class SignOff:
         digest, predicate = _parts(statement, SIGN_OFF_TYPE)
         answers = tuple(predicate.pop("answers"))
         return SignOff(digest=digest, answers=answers, **predicate)
+
+
+@dataclass(frozen=True)
+class Publication:
+    """An artifact was pushed to a private repository, and verified there.
+
+    Attributes:
+        digest: the artifact's digest.
+        hub: the Hub's address; ``repository`` is ``ORG/NAME`` there.
+        commit: the commit that holds it, under the tag ``tag``.
+        rows: how many records it has.
+        by: the person, as given by ``FTDM_ACTOR``; ``user`` is the system's user.
+        pushed_at: ISO 8601 time in UTC with microseconds.
+    """
+
+    asset: str
+    model: str
+    digest: str
+    hub: str
+    repository: str
+    commit: str
+    tag: str
+    rows: int
+    by: str
+    user: str
+    pushed_at: str
+
+    def statement(self) -> dict[str, Any]:
+        """Return the in-toto statement."""
+        predicate = asdict(self)
+        del predicate["digest"]
+        return _statement(PUBLICATION_TYPE, f"{self.model}/{self.asset}", self.digest, predicate)
+
+    @staticmethod
+    def from_statement(statement: Mapping[str, Any]) -> "Publication":
+        """Read a publication back.
+
+        Raises:
+            ValueError: if the statement is not a publication of this version.
+        """
+        digest, predicate = _parts(statement, PUBLICATION_TYPE)
+        return Publication(digest=digest, **predicate)
 
 
 def _statement(kind: str, name: str, digest: str, predicate: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ftdm_assets.provenance import files
 from ftdm_assets.provenance.access_log import AccessLog, Reader
 from ftdm_assets.provenance.digests import folder_digest, json_digest, merkle_root
 from ftdm_assets.provenance.hash_chain import ChainError
-from ftdm_assets.provenance.statements import Manifest, SignOff, Verdict
+from ftdm_assets.provenance.statements import Manifest, Publication, SignOff, Verdict
 
 RECORDS_FILE = "records.jsonl"
 DOCUMENT_FILE = "document.json"
@@ -41,7 +41,7 @@ class Artifact:
 
 
 class ArtifactStore:
-    """Content-addressed artifacts, manifests, verdicts and sign-offs under one folder.
+    """Content-addressed artifacts, and the statements on them, under one folder.
 
     ``reader`` says on whose behalf and why records are read; left out, it names the program.
     """
@@ -138,7 +138,7 @@ class ArtifactStore:
         """
         records, document = artifact.path / RECORDS_FILE, artifact.path / DOCUMENT_FILE
         if records.exists():
-            return merkle_root(_computed(row) for row in files.read_jsonl(records))
+            return merkle_root(computed_digest(row) for row in files.read_jsonl(records))
         if document.exists():
             return json_digest(json.loads(document.read_text(encoding="utf-8")))
         return folder_digest(artifact.path)
@@ -235,7 +235,7 @@ class ArtifactStore:
     def _recipes(self, model: str, asset: str) -> Path:
         return self.root / "recipes" / model / asset
 
-    # -- verdicts and sign-offs ------------------------------------------------------------------
+    # -- verdicts, sign-offs, publications -------------------------------------------------------
 
     def add_verdict(self, verdict: Verdict) -> str:
         """Store a verdict and return its digest."""
@@ -267,6 +267,24 @@ class ArtifactStore:
         found = [SignOff.from_statement(statement) for statement in statements]
         return sorted(found, key=lambda sign_off: sign_off.signed_at)
 
+    def add_publication(self, publication: Publication) -> str:
+        """Store that an artifact was pushed somewhere, and return the statement's digest."""
+        folder = self._publications(publication.model, publication.asset, publication.digest)
+        return _add_statement(folder, publication.statement())
+
+    def publications(self, model: str, asset: str, digest: str) -> list[Publication]:
+        """Return where an artifact was pushed, oldest first.
+
+        Raises:
+            StoreError: if a publication's file was changed after it was written.
+        """
+        statements = _statements(self._publications(model, asset, digest))
+        found = [Publication.from_statement(statement) for statement in statements]
+        return sorted(found, key=lambda publication: publication.pushed_at)
+
+    def _publications(self, model: str, asset: str, digest: str) -> Path:
+        return self.root / "publications" / model / asset / digest
+
     def _sign_offs(self, model: str, asset: str, digest: str) -> Path:
         return self.root / "sign_offs" / model / asset / digest
 
@@ -280,8 +298,12 @@ def with_digest(row: Mapping[str, Any]) -> dict[str, Any]:
     return {**content, "digest": json_digest(content)}
 
 
-def _computed(row: Any) -> str:
-    """Return a stored row's digest over its content; of the row as it lies, if that is not it."""
+def computed_digest(row: Any) -> str:
+    """Return a stored row's digest over its content; of the row as it lies, if that is not it.
+
+    Raises:
+        ValueError: if it is no record.
+    """
     if not isinstance(row, dict):
         raise ValueError(f"{RECORDS_FILE} holds something else than records")  # noqa: TRY004
     computed = str(with_digest(row)["digest"])

@@ -1,7 +1,9 @@
 """Labels from a Hugging Face dataset: a saved folder, or a Hub id at a commit.
 
 Invariants:
-* A Hub id is read at a commit hash only: a branch or a tag may come to mean something else.
+* A Hub id is read at a commit hash only: a branch or a tag may come to mean something else. What
+  the library has kept of an earlier reading is not used: when the Hub fails, it would take whatever
+  commit it finds there.
 * A folder that changes while it is read is an error, never a mixture.
 * Class numbers become the class names that the dataset gives them.
 * No code of a dataset is run: only data files are read (``datasets`` 4 and later cannot do else).
@@ -15,10 +17,12 @@ from typing import Any
 
 import pandas as pd
 
+from ftdm_assets.hub import HubError, HubUnreachableError, asked
 from ftdm_assets.model_folder import DEFS, ModelFolder
 from ftdm_assets.provenance.digests import folder_digest, json_digest
 from ftdm_assets.settings import HuggingFaceSettings, SettingsError
 from ftdm_assets.sources.files import RecordDefaults, read_named_columns
+from ftdm_assets.sources.http_json import ServerError
 from ftdm_assets.sources.snapshot import Snapshot, read_unchanged
 from ftdm_assets.sources.tables import SourceError
 
@@ -74,7 +78,7 @@ class HuggingFaceSource:
         name = f"{Path(self._settings.dataset).name}-{self._settings.split}"
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"{name}.parquet"
-            _named(self._load()).to_parquet(path, index=False)
+            _named(self._load(Path(folder))).to_parquet(path, index=False)
             try:
                 return read_named_columns(
                     path,
@@ -84,28 +88,50 @@ class HuggingFaceSource:
             except SourceError as error:
                 raise SourceError(str(error).replace(str(path), self.description)) from None
 
-    def _load(self) -> Any:
+    def _load(self, aside: Path) -> Any:
         import datasets
 
         named, folder = self._settings, self._folder
         # The library may raise anything: its own errors, those of the network, of Arrow.
         try:
             if folder is None:
-                return datasets.load_dataset(
-                    named.dataset, named.config, revision=named.revision, split=named.split
-                )
+                return self._from_hub(aside)
             loaded = datasets.load_from_disk(str(folder))
+        except HubUnreachableError as error:
+            raise ServerError(str(error)) from None
+        except HubError as error:
+            raise SourceError(str(error)) from None
         except Exception as error:
             reason = str(error).split("\n", maxsplit=1)[0]
             raise SourceError(
                 f"{self.description}: cannot be read ({type(error).__name__}: {reason}); check "
-                "dataset, config and split, and HF_TOKEN in the environment if it is private"
+                "dataset, config and split"
             ) from None
         if not isinstance(loaded, datasets.DatasetDict):
             return loaded
         if named.split not in loaded:
             raise self._wrong("hugging_face.split", f"expected one of: {', '.join(loaded)}")
         return loaded[named.split]
+
+    def _from_hub(self, aside: Path) -> Any:
+        import datasets
+
+        named = self._settings
+        info = asked(
+            self.description, lambda api: api.dataset_info(named.dataset, revision=named.revision)
+        )
+        if info.sha != named.revision:
+            raise SourceError(f"{self.description}: the Hub answers with the commit {info.sha}")
+        return asked(
+            self.description,
+            lambda _: datasets.load_dataset(
+                named.dataset,
+                named.config,
+                revision=named.revision,
+                split=named.split,
+                cache_dir=str(aside / "cache"),
+            ),
+        )
 
     def _wrong(self, key: str, what: str) -> SettingsError:
         return SettingsError(f"{self.model.folder / DEFS}: attributes.labels.{key}: {what}")

@@ -12,7 +12,7 @@ from typing import Protocol
 import pandas as pd
 
 from ftdm_assets.model_folder import ModelFolder
-from ftdm_assets.sources.argilla import ArgillaSource
+from ftdm_assets.sources.argilla import argilla_source
 from ftdm_assets.sources.files import RecordDefaults, read_named_columns
 from ftdm_assets.sources.hugging_face import HuggingFaceSource
 from ftdm_assets.sources.label_studio import LabelStudioSource
@@ -60,6 +60,6 @@ def label_source(model: ModelFolder) -> LabelSource:
         "file": FileSource,
         "label_studio": LabelStudioSource,
         "hugging_face": HuggingFaceSource,
-        "argilla": ArgillaSource,
+        "argilla": argilla_source,
     }
     return sources[model.settings.labels.source](model)

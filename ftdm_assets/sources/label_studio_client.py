@@ -4,16 +4,14 @@ httpx and not the official SDK: the SDK brings OpenCV and pins numpy below what 
 its page-by-page listing takes twice as long as the export.
 
 Invariants:
-* Every call has a deadline for the whole answer; reading is repeated a bounded number of times,
-  writing never (an import that was repeated would double the tasks).
-* An answer is whole JSON or an error; a cut or truncated one is never used.
+* Reading is repeated a bounded number of times, writing never (an import that was repeated would
+  double the tasks).
 * The token goes into one header and nowhere else: no message, no log, no address holds it.
 """
 
 import itertools
 import json
 import os
-import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -21,10 +19,9 @@ from typing import Any
 import httpx
 
 from ftdm_assets.settings import LabelStudioSettings, SettingsError
+from ftdm_assets.sources.http_json import JsonServer, PassingError, ServerError, parsed
 from ftdm_assets.sources.tables import SourceError
 
-_POLL_TIMEOUT_S = 10.0
-_LONGEST_PAUSE_S = 8.0
 _PAGE = 100
 _ACTIONS = (
     "ANNOTATION_CREATED",
@@ -34,13 +31,7 @@ _ACTIONS = (
     "TASKS_DELETED",
 )
 
-
-class LabelStudioError(SourceError):
-    """The server cannot be reached, or does not answer as Label Studio does."""
-
-
-class _PassingError(Exception):
-    """A failure that may have gone by the next time."""
+LabelStudioError = ServerError
 
 
 class LabelStudioClient:
@@ -55,16 +46,16 @@ class LabelStudioClient:
                 f"{settings.token_env} is not set; make an access token in {self.url} under "
                 "Account & Settings and export it there"
             )
+        self._server = JsonServer(settings, "attributes.labels.label_studio")
         self._settings = settings
         self._token = token
         self._authorisation = ""
-        self._http = httpx.Client(base_url=self.url)
 
     def __enter__(self) -> "LabelStudioClient":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._http.close()
+        self._server.close()
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -142,21 +133,8 @@ class LabelStudioClient:
         Raises:
             SourceError: when the server refuses, or has failed as often as the settings allow.
         """
-        limit = self._settings.timeout_s
-        limit = min(limit, _POLL_TIMEOUT_S) if poll else limit
-        attempts = self._settings.retries + 1
-        reason = ""
-        for attempt in range(attempts):
-            try:
-                return self._ask("GET", path, limit, query=query)
-            except _PassingError as error:
-                reason = str(error)
-            if attempt + 1 < attempts:
-                time.sleep(min(0.25 * 2**attempt, _LONGEST_PAUSE_S))
-        raise LabelStudioError(
-            f"{self.url}{path}: {reason}, {attempts} times; see whether the server is well, or "
-            "raise timeout_s or retries in attributes.labels.label_studio"
-        )
+        limit = self._server.limit(poll=poll)
+        return self._server.repeated(path, lambda: self._ask("GET", path, limit, query=query))
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -200,7 +178,7 @@ class LabelStudioClient:
         """
         try:
             return self._ask("POST", path, self._settings.timeout_s, body=body)
-        except _PassingError as error:
+        except PassingError as error:
             raise LabelStudioError(
                 f"{self.url}{path}: {error}; run the command again, it sends what is missing"
             ) from error
@@ -219,73 +197,28 @@ class LabelStudioClient:
         if not self._authorisation:
             self._authorisation = self._authorise(limit)
         head = {"Authorization": self._authorisation}
-        status, content = self._send(method, path, limit, query=query, body=body, headers=head)
+        status, content = self._server.send(
+            method, path, limit, query=query, body=body, headers=head
+        )
         if status == httpx.codes.UNAUTHORIZED:
             self._authorisation = ""
             raise self._not_accepted()
-        if status >= 500 or status == httpx.codes.TOO_MANY_REQUESTS:
-            raise _PassingError(f"the server answers {status}")
-        if status >= 400:
-            raise SourceError(f"{self.url}{path}: the server answers {status}{_detail(content)}")
-        return _parsed(content)
+        return self._server.judged(path, status, content)
 
     def _authorise(self, limit: float) -> str:
         """Return the header; a personal access token (a JWT) is exchanged first."""
         if self._token.count(".") != 2:
             return f"Token {self._token}"
         body = {"refresh": self._token}
-        status, content = self._send("POST", "/api/token/refresh/", limit, body=body)
+        status, content = self._server.send("POST", "/api/token/refresh/", limit, body=body)
         if status >= 500:
-            raise _PassingError(f"the server answers {status}")
+            raise PassingError(f"the server answers {status}")
         if status >= 400:
             raise self._not_accepted()
-        return f"Bearer {_parsed(content)['access']}"
+        return f"Bearer {parsed(content)['access']}"
 
     def _not_accepted(self) -> SourceError:
         return SourceError(
             f"{self.url}: the access token in {self._settings.token_env} is not accepted; "
             "make a new one under Account & Settings"
         )
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        limit: float,
-        *,
-        query: Mapping[str, Any] | None = None,
-        body: Any = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> tuple[int, bytes]:
-        deadline = time.monotonic() + limit
-        parts: list[bytes] = []
-        try:
-            with self._http.stream(
-                method, path, params=query, json=body, headers=headers, timeout=limit
-            ) as response:
-                for part in response.iter_bytes():
-                    parts.append(part)
-                    # httpx limits the wait for each part; a drip would never end.
-                    if time.monotonic() > deadline:
-                        raise _PassingError(f"no whole answer within {limit:g} s")
-                return response.status_code, b"".join(parts)
-        except httpx.TimeoutException as error:
-            raise _PassingError(f"no answer within {limit:g} s") from error
-        except httpx.TransportError as error:
-            raise _PassingError(f"the connection failed ({type(error).__name__})") from error
-
-
-def _parsed(content: bytes) -> Any:
-    try:
-        return json.loads(content)
-    except ValueError as error:
-        raise _PassingError("the answer is no whole JSON document") from error
-
-
-def _detail(content: bytes) -> str:
-    try:
-        found = json.loads(content)
-    except ValueError:
-        return ""
-    detail = found.get("detail") if isinstance(found, dict) else None
-    return f" ({str(detail)[:200]})" if detail else ""

@@ -65,6 +65,7 @@ def scripted() -> Iterator[Callable[[Script], str]]:
     def start(script: Script) -> str:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
             do_HEAD = do_GET = do_POST = do_PUT = lambda self: script(self)  # noqa: N815
 
             def log_message(self, *_: object) -> None:

@@ -55,8 +55,8 @@ def test_a_changed_folder_has_another_state_and_is_not_mixed(
     source = hub(tmp_path, dataset=str(saved(tmp_path)))
     state, load = source.state(), HuggingFaceSource._load
 
-    def load_and_change(self: HuggingFaceSource) -> Any:
-        loaded = load(self)
+    def load_and_change(self: HuggingFaceSource, aside: Path) -> Any:
+        loaded = load(self, aside)
         (tmp_path / "saved" / "note.txt").write_text("changed")
         return loaded
 
@@ -83,8 +83,8 @@ def test_a_split_that_is_not_there_and_a_hub_that_is_not_there(
     (tmp_path / "saved" / "train" / "state.json").write_text("{")
     with pytest.raises(SourceError, match="split train: cannot be read"):
         hub(tmp_path, dataset=folder).read()
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    with pytest.raises(SourceError, match=r"org/name, split train at 000000000000: cannot be read"):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(SourceError, match=r"train at 000000000000: HF_HUB_OFFLINE is set; unset"):
         hub(tmp_path, dataset="org/name", revision="0" * 40).read()
 
 
@@ -158,7 +158,7 @@ def test_each_submitted_response_is_an_annotation_and_nothing_else_is(tmp_path: 
     [
         ("{", {}, "export.json: not valid JSON"),
         ({"records": []}, {}, "expected Argilla's REST answer, an object with `items`"),
-        ({"items": []}, {}, "holds no submitted response"),
+        ({"items": []}, {}, "there is no submitted response"),
         ({**RECORDED, "total": 9}, {}, r"says \[9\] records and holds 4"),
         (RECORDED, {"question": "topic"}, r"record rec-1: 'topic' is missing; check labels.argil"),
         (RECORDED, {"field": "body"}, "record rec-1: 'body' is missing"),
