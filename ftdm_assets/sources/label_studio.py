@@ -23,7 +23,8 @@ import pandas as pd
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.provenance.digests import json_digest
 from ftdm_assets.records.contract import LABEL, RAW_COLUMNS, REVIEW
-from ftdm_assets.sources.label_studio_client import LabelStudioClient, LabelStudioError
+from ftdm_assets.sources.http_json import ServerError
+from ftdm_assets.sources.label_studio_client import LabelStudioClient
 from ftdm_assets.sources.label_studio_mirror import Mirror, merged
 from ftdm_assets.sources.snapshot import Snapshot
 from ftdm_assets.sources.tables import SourceError
@@ -104,7 +105,7 @@ class LabelStudioSource:
                 tasks = sorted(tasks, key=lambda task: int(task["id"]))
                 mirror.keep(after.newest, tasks)
                 return after, tasks
-        raise LabelStudioError(
+        raise ServerError(
             f"{self.description}: {problem}, {attempts} times; read it when nobody labels, or "
             "raise attributes.labels.label_studio.retries"
         )

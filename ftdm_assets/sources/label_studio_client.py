@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 
 from ftdm_assets.settings import LabelStudioSettings, SettingsError
-from ftdm_assets.sources.http_json import JsonServer, PassingError, ServerError, parsed
+from ftdm_assets.sources.http_json import JsonServer, PassingError, ServerError
 from ftdm_assets.sources.tables import SourceError
 
 _PAGE = 100
@@ -30,8 +30,6 @@ _ACTIONS = (
     "TASKS_CREATED",
     "TASKS_DELETED",
 )
-
-LabelStudioError = ServerError
 
 
 class LabelStudioClient:
@@ -103,7 +101,7 @@ class LabelStudioClient:
         asked = {"exportType": "JSON", "download_all_tasks": "true"}
         tasks = self.get(f"/api/projects/{project}/export", asked)
         if not isinstance(tasks, list):
-            raise LabelStudioError(f"{self.url}: the export is no list of tasks; check the server")
+            raise ServerError(f"{self.url}: the export is no list of tasks; check the server")
         return tasks
 
     def changed(self, project: int, since: datetime, most: int) -> list[dict[str, Any]] | None:
@@ -156,7 +154,7 @@ class LabelStudioClient:
         """
         answer = self.post(f"/api/projects/{project}/import", list(tasks))
         if int(answer.get("task_count", 0)) != len(tasks):
-            raise LabelStudioError(
+            raise ServerError(
                 f"{self.url}: of {len(tasks)} tasks sent the server took {answer.get('task_count')}"
                 "; run the command again, it sends what is missing"
             )
@@ -179,7 +177,7 @@ class LabelStudioClient:
         try:
             return self._ask("POST", path, self._settings.timeout_s, body=body)
         except PassingError as error:
-            raise LabelStudioError(
+            raise ServerError(
                 f"{self.url}{path}: {error}; run the command again, it sends what is missing"
             ) from error
 
@@ -211,11 +209,9 @@ class LabelStudioClient:
             return f"Token {self._token}"
         body = {"refresh": self._token}
         status, content = self._server.send("POST", "/api/token/refresh/", limit, body=body)
-        if status >= 500:
-            raise PassingError(f"the server answers {status}")
-        if status >= 400:
+        if status in (httpx.codes.BAD_REQUEST, httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise self._not_accepted()
-        return f"Bearer {parsed(content)['access']}"
+        return f"Bearer {self._server.judged('/api/token/refresh/', status, content)['access']}"
 
     def _not_accepted(self) -> SourceError:
         return SourceError(

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.records.contract import RAW_COLUMNS, contract_problems
 from ftdm_assets.settings import SettingsError
+from ftdm_assets.sources.http_json import ServerError
 from ftdm_assets.sources.label_studio import LabelStudioSource
-from ftdm_assets.sources.label_studio_client import LabelStudioError
 from ftdm_assets.sources.label_studio_project import labelling_config
 from ftdm_assets.sources.tables import SourceError
 from tests.graph.samples import model_folder
@@ -235,7 +235,7 @@ def test_a_fault_is_one_clear_sentence(
     fake: tuple[Fake, str], source: LabelStudioSource, fault: Any, told: str
 ) -> None:
     fake[0].fault = fault
-    with pytest.raises(LabelStudioError) as error:
+    with pytest.raises(ServerError) as error:
         source.read()
     assert told in str(error.value)
     assert TOKEN not in str(error.value)
@@ -338,7 +338,7 @@ def test_a_fault_of_the_listing_is_told_as_well(
         return "fields=all" in path and bool(fault("export", body, handler))
 
     fake[0].fault = late
-    with pytest.raises(LabelStudioError, match="2 times"):
+    with pytest.raises(ServerError, match="2 times"):
         source.read()
 
 
@@ -371,7 +371,7 @@ def test_a_project_that_never_rests_is_an_error(
         return False
 
     fake[0].fault = moving
-    with pytest.raises(LabelStudioError, match="it changed while it was read, 2 times"):
+    with pytest.raises(ServerError, match="it changed while it was read, 2 times"):
         source.read()
 
 
@@ -403,7 +403,7 @@ def test_a_missing_project_says_how_to_make_it(
 
 def test_a_server_that_is_not_there(source: LabelStudioSource, tmp_path: Path) -> None:
     other = LabelStudioSource(folder_of(tmp_path / "other", "http://127.0.0.1:9"))
-    with pytest.raises(LabelStudioError, match="the connection failed"):
+    with pytest.raises(ServerError, match="the connection failed"):
         other.state()
 
 
