@@ -34,7 +34,7 @@ def completion_loss(
     if len(targets) <= size:
         total = _summed(states, targets, head)
     else:
-        pieces = zip(states.split(size), targets.split(size), strict=True)
+        pieces = zip(torch.split(states, size), torch.split(targets, size), strict=True)
         parts = [checkpoint(_summed, *piece, head, use_reentrant=False) for piece in pieces]
         total = torch.stack(parts).sum()
     return total / (labelled.sum() if count is None else count)

@@ -62,7 +62,7 @@ def run(config: Train, rows: list[Row], checkpoints: Path, reporter: Reporter) -
         choose_attention(base, packed, max(len(example.input_ids) for example in examples))
         model = add_adapter(base, config.lora)
         if config.gradient_checkpointing:
-            base.gradient_checkpointing_enable({"use_reentrant": False})
+            base.activation_checkpointing_enable({"use_reentrant": False})
         collate = Collator(examples, tokenizer.pad_token_id, packed)
         started = time.monotonic()
         checkpoint = newest_checkpoint(checkpoints)
