@@ -14,12 +14,10 @@ which one is dropped. False drops: the share of a sample of dropped rows that ha
 """
 
 import argparse
-import contextlib
 import json
 import os
 import platform
 import random
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
+from bench.memory import run_watched
 from bench.scale_rows import NEAR, Rows, make_rows
 from ftdm_assets.records import similarity_join
 from ftdm_assets.records.clean import CleanSettings, clean
@@ -81,30 +79,9 @@ def in_a_process(tool: str, python: str, count: int, folder: Path) -> tuple[Resu
     if tool != "ours":
         script = Path(__file__).with_name("scale_peers.py")
         command = [python, str(script), tool, str(folder / "texts.json"), str(out)]
-    memory = 0.0
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        ends = time.monotonic() + _LIMIT_SECONDS
-        while process.poll() is None:
-            memory = max(memory, memory_of_tree(process.pid))
-            if time.monotonic() > ends:
-                process.kill()
-                raise SystemExit(f"{tool} had not ended after {_LIMIT_SECONDS} s")
-            time.sleep(0.5)
-    if process.returncode:
-        raise SystemExit(f"{tool} ended with {process.returncode}; see its message above")
+    memory = run_watched(command, _LIMIT_SECONDS)
     found = json.loads(out.read_text())
     return Result(tool, set(found["dropped"]), found["seconds"], found["cpu"], memory), found
-
-
-def memory_of_tree(pid: int) -> float:
-    """Return what a process and its children hold now, in GB; what they share counts once."""
-    total = 0
-    with contextlib.suppress(psutil.Error):
-        root = psutil.Process(pid)
-        for process in [root, *root.children(recursive=True)]:
-            with contextlib.suppress(psutil.Error):
-                total += process.memory_full_info().pss
-    return total / 1e9
 
 
 def neighbours(rows: GramSets, places: list[int], width: int) -> dict[int, list[int]]:

@@ -8,37 +8,15 @@ exact (layers of several kinds, dropout) or would not fit in memory, the model i
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from gpu_steps.rows import IGNORED, Example
+from gpu_steps.rows import Example
 
 _LARGEST_STATES = 2**30
 _BATCH = 32
-
-
-@dataclass(frozen=True)
-class LowerStates:
-    """One tensor a row, (tokens, hidden size): what enters the lowest adapted layer."""
-
-    rows: list[torch.Tensor]
-
-    def collate(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Pad the rows (each with `row`, its number, and `labels`) of one batch."""
-        longest = max(len(row["labels"]) for row in rows)
-        first = self.rows[0]
-        states = first.new_zeros(len(rows), longest, first.shape[1])
-        mask = torch.zeros(len(rows), longest, dtype=torch.long)
-        labels = torch.full((len(rows), longest), IGNORED)
-        for at, row in enumerate(rows):
-            length = len(row["labels"])
-            states[at, :length] = self.rows[row["row"]]
-            mask[at, :length] = 1
-            labels[at, :length] = torch.tensor(row["labels"])
-        return {"inputs_embeds": states, "attention_mask": mask, "labels": labels}
 
 
 def can_keep(model: Any, examples: list[Example]) -> bool:
@@ -54,13 +32,18 @@ def can_keep(model: Any, examples: list[Example]) -> bool:
 
 
 @contextmanager
-def without_lower_layers(model: Any, count: int, examples: list[Example]) -> Iterator[LowerStates]:
-    """Take the lowest `count` layers off `model` for the block; give what they make of the rows."""
+def without_lower_layers(
+    model: Any, count: int, examples: list[Example]
+) -> Iterator[list[torch.Tensor]]:
+    """Take the lowest `count` layers off `model` for the block; give what they make of the rows.
+
+    One tensor a row, (tokens, hidden size): what enters the lowest adapted layer.
+    """
     trunk = model.get_base_model().base_model
     layers, norm = trunk.layers, trunk.norm
     try:
         trunk.layers, trunk.norm = nn.ModuleList(layers[:count]), nn.Identity()
-        states = LowerStates(_states(trunk, examples))
+        states = _states(trunk, examples)
         trunk.layers, trunk.norm = nn.ModuleList(layers[count:]), norm
         yield states
     finally:

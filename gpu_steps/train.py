@@ -49,7 +49,11 @@ class Train:
     """The step's configuration.
 
     `base_name` goes into the adapter's configuration, `base_digest` into the checkpoints' name.
-    `work` keeps checkpoints, one every `checkpoint_every` steps, until the step is done.
+    `work` keeps checkpoints, one every `checkpoint_every` steps, until the step is done; where it
+    outlives the machine (SageMaker: /opt/ml/checkpoints), so does the run. `batch_size` rows make
+    an optimisation step, computed `micro_batch_size` at a time; null: all at once, or as many as
+    fit in memory. `packing` puts rows end to end instead of padding them; null: where that is
+    faster. `gradient_checkpointing` computes activations twice to hold fewer of them.
     `neftune_alpha` adds noise to the embeddings, `threads` limits the CPU threads; null: neither.
     """
 
@@ -74,6 +78,9 @@ class Train:
     max_grad_norm: float = 1.0
     neftune_alpha: float | None = None
     threads: int | None = None
+    micro_batch_size: int | None = None
+    packing: bool | None = None
+    gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained with."""
@@ -82,6 +89,10 @@ class Train:
         for name in ("epochs", "learning_rate", "batch_size", "max_length", "checkpoint_every"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be greater than 0, not {getattr(self, name)!r}.")
+        if self.micro_batch_size is not None and self.micro_batch_size < 1:
+            raise ValueError(
+                "micro_batch_size must be at least 1, or null for all rows of a batch."
+            )
 
 
 def fingerprint(config: Train) -> str:

@@ -1,15 +1,14 @@
 """The training run itself: TRL's SFTTrainer over a PEFT adapter.
 
-Invariants: the seed is set before the adapter is made; only completion tokens carry loss, and the
-vocabulary head is computed for them alone; a checkpoint counts only when its
-marker says that all of it was written.
+Invariants: the seed is set before the adapter is made; a run goes on from the newest whole
+checkpoint of its own settings and ends as if it had never been interrupted; an adapter that is
+given back is finite.
 """
 
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +16,23 @@ import datasets
 import torch
 import transformers
 import trl
-from torch.utils.data import Sampler
 
 from gpu_steps import models
-from gpu_steps.adapters import add_adapter, load_weights, save_adapter
+from gpu_steps.adapters import add_adapter, save_adapter
 from gpu_steps.batching import LengthBatches
+from gpu_steps.checkpoints import newest_checkpoint
+from gpu_steps.collate import Collator, choose_attention, wants_packing
 from gpu_steps.environment import environment
 from gpu_steps.lower_layers import can_keep, without_lower_layers
+from gpu_steps.micro_batches import out_of_memory_explained
 from gpu_steps.reporting import Reporter
-from gpu_steps.rows import IGNORED, Example, Row, encode_rows
+from gpu_steps.rows import Example, Row, encode_rows
 from gpu_steps.train import Train, checked_losses
+from gpu_steps.trainer import CompletionTrainer
 
 __all__ = ["Run", "run", "save_adapter"]
 
-_MARKER = "whole"
-_STATE = "trainer_state.json"
-_REPORT_SECONDS = 2.0
+_REMEDY = "the model and the optimiser alone do not fit: take a smaller base model, or more memory"
 
 
 @dataclass(frozen=True)
@@ -44,143 +44,73 @@ class Run:
     result: dict[str, Any]
 
 
-class CompletionTrainer(trl.SFTTrainer):  # type: ignore[misc]
-    """TRL's trainer with batches of like length and a log of every step."""
-
-    def __init__(self, *, order: Sampler[int], **options: Any) -> None:
-        self.order = order
-        self.started = time.monotonic()
-        super().__init__(**options)
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        del train_dataset
-        return self.order
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        # The library would load the adapter as float32, and go on with another precision.
-        del model
-        load_weights(self.model, Path(resume_from_checkpoint))
-        state = transformers.TrainerState.load_from_json(f"{resume_from_checkpoint}/{_STATE}")
-        # TRL would count tokens from 0 again.
-        self._total_train_tokens = state.log_history[-1]["num_tokens"]
-        self.started -= state.log_history[-1]["seconds"]
-
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> Any:
-        """Return the mean loss over the labelled positions; the head sees no others.
-
-        TRL's fused head does the same in float32 tiles and recomputes them backward: on a CPU, with
-        a handful of labelled positions a row, that took twice as long as the whole of the model.
-        """
-        labels = inputs.pop("labels")
-        causal = self.accelerator.unwrap_model(model).get_base_model()
-        hidden = causal.base_model(**inputs, use_cache=False).last_hidden_state
-        labelled = labels[:, 1:] != IGNORED
-        logits = causal.get_output_embeddings()(hidden[:, :-1][labelled]).float()
-        total = torch.nn.functional.cross_entropy(logits, labels[:, 1:][labelled], reduction="sum")
-        count = labelled.sum() if num_items_in_batch is None else num_items_in_batch
-        self._total_train_tokens += int(inputs["attention_mask"].sum())
-        self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
-        loss = total / count
-        return (loss, logits) if return_outputs else loss
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the seconds so far, counted on through an interruption."""
-        logs["seconds"] = round(time.monotonic() - self.started, 3)
-        super().log(logs, start_time)
-
-
-class Progress(transformers.TrainerCallback):  # type: ignore[misc]
-    """Reports steps as they pass and marks checkpoints that are whole."""
-
-    def __init__(self, reporter: Reporter) -> None:
-        self.reporter = reporter
-        self.reported = 0.0
-
-    def on_log(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        """Report the newest step, not more often than every two seconds."""
-        del args, control, others
-        now = time.monotonic()
-        last = state.global_step >= state.max_steps
-        entry = state.log_history[-1]
-        if "loss" not in entry or (now - self.reported < _REPORT_SECONDS and not last):
-            return
-        self.reported = now
-        text = f"step {state.global_step} of {state.max_steps}: loss {entry['loss']:.4f}"
-        numbers = {"step": state.global_step, "steps": state.max_steps, "loss": entry["loss"]}
-        self.reporter.progress(text, **numbers)
-
-    def on_save(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        """Mark the checkpoint as whole; the trainer calls this after its last file."""
-        del control, others
-        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _MARKER).touch()
-
-
-def newest_checkpoint(folder: Path) -> Path | None:
-    """The whole checkpoint of the highest step; removes those that a kill left half-written."""
-    whole: dict[int, Path] = {}
-    for found in folder.glob("checkpoint-*"):
-        if (found / _MARKER).is_file():
-            whole[int(found.name.removeprefix("checkpoint-"))] = found
-        else:
-            shutil.rmtree(found)
-    return whole[max(whole)] if whole else None
-
-
 def run(config: Train, rows: list[Row], checkpoints: Path, reporter: Reporter) -> Run:
-    """Train, from the newest whole checkpoint in `checkpoints` if there is one."""
+    """Train, from the newest whole checkpoint in `checkpoints` if there is one.
+
+    Raises:
+        StepError: a loss, gradient or weight is not finite, or not even one row fits in memory.
+    """
     models.quiet_libraries()
     if config.threads:
         torch.set_num_threads(config.threads)
     tokenizer = models.load_tokenizer(config.base_model)
     examples = encode_rows(rows, tokenizer, config.max_length, config.train_file)
-    transformers.set_seed(config.seed)
-    base = models.load_model(config.base_model, config.dtype)
-    models.prefer_fast_attention(base, max(len(example.input_ids) for example in examples))
-    model = add_adapter(base, config.lora)
+    with out_of_memory_explained("beside the batches", _REMEDY):
+        transformers.set_seed(config.seed)
+        base = models.load_model(config.base_model, config.dtype)
+        packed = wants_packing(config.packing, base)
+        choose_attention(base, packed, max(len(example.input_ids) for example in examples))
+        model = add_adapter(base, config.lora)
+        if config.gradient_checkpointing:
+            base.activation_checkpointing_enable({"use_reentrant": False})
+        collate = Collator(examples, tokenizer.pad_token_id, packed)
+        started = time.monotonic()
+        checkpoint = newest_checkpoint(checkpoints)
+        with _shortened(config, model, collate, reporter) as collate:
+            trainer = CompletionTrainer(
+                order=_order(config, examples),
+                collate=collate,
+                record_ids=[row.record_id for row in rows],
+                micro_batch=config.micro_batch_size or config.batch_size,
+                reporter=reporter,
+                started=started,
+                model=model,
+                args=_arguments(config, checkpoints),
+                train_dataset=_dataset(examples),
+                processing_class=tokenizer,
+            )
+            if checkpoint is not None:
+                reporter.log(f"going on from {checkpoint.name}")
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.require_finite_weights()
+    log = [_entry(found) for found in trainer.state.log_history if "loss" in found]
+    return Run(trainer.model, log, _result(trainer, log, checkpoint is not None))
+
+
+@contextmanager
+def _shortened(
+    config: Train, model: Any, collate: Collator, reporter: Reporter
+) -> Iterator[Collator]:
+    """Leave the lower layers out for the block where that is exact; give the collator it needs."""
+    upper = config.lora.upper_layers
+    count = model.config.get_text_config().num_hidden_layers - (upper or 10**9)
+    examples = list(collate.examples)
+    # Noise on the embeddings changes what enters the lower layers in every epoch.
+    if count <= 0 or config.neftune_alpha or not can_keep(model, examples):
+        yield collate
+        return
+    reporter.progress(f"computing the {count} layers below the adapter, once")
+    with without_lower_layers(model, count, examples) as states:
+        yield replace(collate, states=states)
+
+
+def _dataset(examples: list[Example]) -> Any:
     columns = {
         "row": list(range(len(examples))),
         "input_ids": [example.input_ids for example in examples],
         "labels": [example.labels for example in examples],
     }
-    checkpoint = newest_checkpoint(checkpoints)
-    with _shortened(config, model, examples, reporter) as collate:
-        trainer = CompletionTrainer(
-            order=_order(config, examples),
-            model=model,
-            args=_arguments(config, checkpoints),
-            train_dataset=datasets.Dataset.from_dict(columns),
-            processing_class=tokenizer,
-            data_collator=collate,
-            callbacks=[Progress(reporter)],
-        )
-        trainer.remove_callback(transformers.PrinterCallback)
-        if checkpoint is not None:
-            reporter.log(f"going on from {checkpoint.name}")
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    log = [_entry(found) for found in trainer.state.log_history if "loss" in found]
-    return Run(trainer.model, log, _result(trainer, examples, log, checkpoint is not None))
-
-
-@contextmanager
-def _shortened(
-    config: Train, model: Any, examples: list[Example], reporter: Reporter
-) -> Iterator[Callable[..., Any] | None]:
-    """Leave the lower layers out for the block where that is exact; give the collator it needs."""
-    upper = config.lora.upper_layers
-    count = model.config.get_text_config().num_hidden_layers - (upper or 10**9)
-    # Noise on the embeddings changes what enters the lower layers in every epoch.
-    if count <= 0 or config.neftune_alpha or not can_keep(model, examples):
-        yield None
-        return
-    reporter.progress(f"computing the {count} layers below the adapter, once")
-    with without_lower_layers(model, count, examples) as states:
-        yield states.collate
+    return datasets.Dataset.from_dict(columns)
 
 
 def _order(config: Train, examples: list[Example]) -> LengthBatches:
@@ -207,6 +137,7 @@ def _arguments(config: Train, checkpoints: Path) -> Any:
         save_steps=config.checkpoint_every,
         save_total_limit=2,
         logging_steps=1,
+        logging_nan_inf_filter=False,
         eval_strategy="no",
         report_to=[],
         disable_tqdm=True,
@@ -217,14 +148,14 @@ def _arguments(config: Train, checkpoints: Path) -> Any:
 
 
 def _entry(found: dict[str, Any]) -> dict[str, Any]:
-    entry = {key: found[key] for key in ("step", "loss", "learning_rate", "seconds")}
+    kept = ("step", "loss", "learning_rate", "seconds", "micro_batch")
+    entry = {key: found[key] for key in kept}
     return entry | {"epoch": round(found["epoch"], 4), "tokens": int(found["num_tokens"])}
 
 
-def _result(
-    trainer: CompletionTrainer, examples: list[Example], log: list[dict[str, Any]], resumed: bool
-) -> dict[str, Any]:
+def _result(trainer: CompletionTrainer, log: list[dict[str, Any]], resumed: bool) -> dict[str, Any]:
     first, final = checked_losses(log)
+    examples = trainer.collate.examples
     parameters = trainer.model.parameters()
     return {
         "steps": trainer.state.global_step,
@@ -234,6 +165,8 @@ def _result(
         "seconds": log[-1]["seconds"],
         "examples": len(examples),
         "trained_tokens": sum(example.trained_tokens for example in examples),
+        "micro_batch": trainer.micro_batch,
+        "packed": trainer.collate.packed,
         "trainable_parameters": sum(one.numel() for one in parameters if one.requires_grad),
         "resumed": resumed,
         "environment": environment(),

@@ -8,59 +8,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gpu_steps.config import ConfigError, parse
-from gpu_steps.reporting import RecordingReporter
 from gpu_steps.train import Train, fingerprint, train
+from tests.gpu_steps.gpu_runs import CuttingReporter, StepCutError, adapter_bytes, log_of, run
 from tests.gpu_steps.gpu_tiny import TARGETS, row, write_lines
 
 Make = Callable[..., dict[str, Any]]
 UPPER = {"r": 4, "alpha": 8, "dropout": 0.0, "target_modules": TARGETS, "upper_layers": 2}
 
 
-class StepCutError(Exception):
-    """Stands for whatever ends a run before its time."""
-
-
-@dataclass
-class CuttingReporter:
-    """Ends the run at the first report of step `at` or later."""
-
-    at: int
-
-    def log(self, line: str) -> None:
-        del line
-
-    def progress(self, text: str, **numbers: float) -> None:
-        del text
-        if numbers.get("step", 0) >= self.at:
-            raise StepCutError
-
-
 @pytest.fixture(autouse=True)
 def report_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gpu_steps.training._REPORT_SECONDS", 0.0)
-
-
-def run(settings: dict[str, Any]) -> dict[str, Any]:
-    train(parse(settings, Train, "step.json"), RecordingReporter())
-    found: dict[str, Any] = json.loads((Path(settings["output"]) / "result.json").read_text())
-    return found
-
-
-def adapter_bytes(settings: dict[str, Any]) -> dict[str, bytes]:
-    folder = Path(settings["output"]) / "adapter"
-    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
-
-
-def log_of(settings: dict[str, Any]) -> list[dict[str, Any]]:
-    text = (Path(settings["output"]) / "train_log.jsonl").read_text()
-    return [json.loads(line) for line in text.splitlines()]
+    monkeypatch.setattr("gpu_steps.trainer._REPORT_SECONDS", 0.0)
 
 
 def test_a_run_learns_and_says_what_it_did(train_settings: Make) -> None:
