@@ -1,4 +1,4 @@
-"""The training run itself: TRL's SFTTrainer over a PEFT adapter.
+"""The training run itself: TRL's SFTTrainer over a PEFT adapter, or over a whole model.
 
 Invariants: the seed is set before the adapter is made; only completion tokens carry loss, and the
 vocabulary head is computed for them alone; a checkpoint counts only when its
@@ -19,16 +19,15 @@ import transformers
 import trl
 from torch.utils.data import Sampler
 
-from gpu_steps import models
-from gpu_steps.adapters import add_adapter, load_weights, save_adapter
+from gpu_steps import methods, models
 from gpu_steps.batching import LengthBatches
+from gpu_steps.decoded import decoded_batch
 from gpu_steps.environment import environment
+from gpu_steps.loss import labelled_logits
 from gpu_steps.lower_layers import can_keep, without_lower_layers
 from gpu_steps.reporting import Reporter
 from gpu_steps.rows import IGNORED, Example, Row, encode_rows
 from gpu_steps.train import Train, checked_losses
-
-__all__ = ["Run", "run", "save_adapter"]
 
 _MARKER = "whole"
 _STATE = "trainer_state.json"
@@ -37,11 +36,12 @@ _REPORT_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Run:
-    """What a training run leaves: the adapted model, one log entry a step, the result."""
+    """What a training run leaves: the model, a log entry a step, the result, a decoded batch."""
 
     model: Any
     log: list[dict[str, Any]]
     result: dict[str, Any]
+    batch: list[dict[str, Any]]
 
 
 class CompletionTrainer(trl.SFTTrainer):  # type: ignore[misc]
@@ -58,8 +58,8 @@ class CompletionTrainer(trl.SFTTrainer):  # type: ignore[misc]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         # The library would load the adapter as float32, and go on with another precision.
-        del model
-        load_weights(self.model, Path(resume_from_checkpoint))
+        if not methods.load_checkpoint(self.model, Path(resume_from_checkpoint)):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
         state = transformers.TrainerState.load_from_json(f"{resume_from_checkpoint}/{_STATE}")
         # TRL would count tokens from 0 again.
         self._total_train_tokens = state.log_history[-1]["num_tokens"]
@@ -78,10 +78,9 @@ class CompletionTrainer(trl.SFTTrainer):  # type: ignore[misc]
         a handful of labelled positions a row, that took twice as long as the whole of the model.
         """
         labels = inputs.pop("labels")
-        causal = self.accelerator.unwrap_model(model).get_base_model()
-        hidden = causal.base_model(**inputs, use_cache=False).last_hidden_state
+        causal = methods.causal(self.accelerator.unwrap_model(model))
         labelled = labels[:, 1:] != IGNORED
-        logits = causal.get_output_embeddings()(hidden[:, :-1][labelled]).float()
+        logits = labelled_logits(causal, inputs, labelled).float()
         total = torch.nn.functional.cross_entropy(logits, labels[:, 1:][labelled], reduction="sum")
         count = labelled.sum() if num_items_in_batch is None else num_items_in_batch
         self._total_train_tokens += int(inputs["attention_mask"].sum())
@@ -140,9 +139,9 @@ def run(config: Train, rows: list[Row], checkpoints: Path, reporter: Reporter) -
     tokenizer = models.load_tokenizer(config.base_model)
     examples = encode_rows(rows, tokenizer, config.max_length, config.train_file)
     transformers.set_seed(config.seed)
-    base = models.load_model(config.base_model, config.dtype)
+    base = methods.load_base(config)
     models.prefer_fast_attention(base, max(len(example.input_ids) for example in examples))
-    model = add_adapter(base, config.lora)
+    model = methods.trainable(base, config)
     columns = {
         "row": list(range(len(examples))),
         "input_ids": [example.input_ids for example in examples],
@@ -160,11 +159,13 @@ def run(config: Train, rows: list[Row], checkpoints: Path, reporter: Reporter) -
             callbacks=[Progress(reporter)],
         )
         trainer.remove_callback(transformers.PrinterCallback)
+        batch = decoded_batch(trainer.data_collator, columns, trainer.order, rows, tokenizer)
         if checkpoint is not None:
             reporter.log(f"going on from {checkpoint.name}")
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     log = [_entry(found) for found in trainer.state.log_history if "loss" in found]
-    return Run(trainer.model, log, _result(trainer, examples, log, checkpoint is not None))
+    result = _result(trainer, examples, log, checkpoint is not None)
+    return Run(trainer.model, log, result, batch)
 
 
 @contextmanager
@@ -172,7 +173,7 @@ def _shortened(
     config: Train, model: Any, examples: list[Example], reporter: Reporter
 ) -> Iterator[Callable[..., Any] | None]:
     """Leave the lower layers out for the block where that is exact; give the collator it needs."""
-    upper = config.lora.upper_layers
+    upper = methods.upper_layers(config)
     count = model.config.get_text_config().num_hidden_layers - (upper or 10**9)
     # Noise on the embeddings changes what enters the lower layers in every epoch.
     if count <= 0 or config.neftune_alpha or not can_keep(model, examples):
@@ -201,7 +202,7 @@ def _arguments(config: Train, checkpoints: Path) -> Any:
         max_grad_norm=config.max_grad_norm,
         neftune_noise_alpha=config.neftune_alpha,
         max_length=None,
-        bf16=False,
+        **methods.options(config),
         gradient_checkpointing=False,
         save_strategy="steps",
         save_steps=config.checkpoint_every,
