@@ -23,24 +23,21 @@ def decoded_batch(
     """Return the first examples of the first batch: their tokens' texts, and which are trained.
 
     `columns` are the trainer's dataset (row, input_ids, labels), `order` gives the indices.
+    Padding is left out, unless it carries a label.
     """
     chosen = list(islice(iter(order), _SHOWN))
-    names = ("row", "input_ids", "labels")
-    batch = collate([{name: columns[name][at] for name in names} for at in chosen])
-    # Where the lower layers were computed before, the batch holds their states instead of tokens.
-    ids = batch.get("input_ids")
+    batch = collate([{name: values[at] for name, values in columns.items()} for at in chosen])
     shown = []
     for place, at in enumerate(chosen):
         own = columns["input_ids"][at]
-        tokens = own if ids is None else ids[place].tolist()
-        labels = batch["labels"][place].tolist()[: len(tokens)]
-        pairs = zip(tokens, labels, strict=True)
-        texts = [(tokenizer.decode([token]), label != IGNORED) for token, label in pairs]
-        texts = texts[: len(own)] if not any(trained for _, trained in texts[len(own) :]) else texts
-        shown.append(
-            {
-                "record_id": rows[at].record_id,
-                "tokens": [{"text": text, "trained": trained} for text, trained in texts],
-            }
-        )
+        # Where the lower layers were computed before, the batch holds their states, not tokens.
+        ids = batch["input_ids"][place].tolist() if "input_ids" in batch else own
+        labels = batch["labels"][place].tolist()
+        last = max(at for at, label in enumerate(labels) if label != IGNORED)
+        count = max(len(own), last + 1)
+        tokens = [
+            {"text": tokenizer.decode([token]), "trained": label != IGNORED}
+            for token, label in zip(ids[:count], labels[:count], strict=True)
+        ]
+        shown.append({"record_id": rows[at].record_id, "tokens": tokens})
     return shown

@@ -10,9 +10,7 @@ from typing import Any
 import torch
 
 
-def labelled_logits(
-    causal: Any, inputs: dict[str, Any], labelled: torch.Tensor
-) -> torch.Tensor:
+def labelled_logits(causal: Any, inputs: dict[str, Any], labelled: torch.Tensor) -> torch.Tensor:
     """Return the logits (labelled positions, vocabulary) that predict the labelled tokens.
 
     `labelled` is (batch, tokens - 1), true where the token after the position carries a label.

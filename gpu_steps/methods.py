@@ -43,7 +43,8 @@ def causal(model: Any) -> Any:
 def options(config: Train) -> dict[str, Any]:
     """Return the trainer's arguments that follow from the method."""
     if config.method == FULL:
-        return {"bf16": config.dtype == "bfloat16", "fp16": config.dtype == "float16"}
+        computing = {"bf16": config.dtype == "bfloat16", "fp16": config.dtype == "float16"}
+        return computing | {"use_cpu": not torch.cuda.is_available()}
     if config.method == QLORA and torch.cuda.is_available():
         # Pages the optimiser's states out to the host's memory when a long batch needs the room.
         return {"bf16": False, "optim": "paged_adamw_32bit"}
@@ -64,7 +65,7 @@ def save(model: Any, config: Train, folder: Path) -> None:
 
 
 def load_checkpoint(model: Any, folder: Path) -> bool:
-    """Put a checkpoint's adapter into the model; False for a whole model, which is the library's."""
+    """Put a checkpoint's adapter into the model; False if the model has none."""
     if not hasattr(model, "get_base_model"):
         return False
     load_weights(model, folder)

@@ -19,23 +19,29 @@ from gpu_steps import models
 def load_quantised(folder: Path, dtype: str) -> Any:
     """Load the model of a local folder with its linear layers, but for the head, in NF4.
 
-    Computing is in `dtype`, as is all that is not quantised.
+    The quantiser sees bf16 weights, whatever `dtype` is: the precision of computing and of all
+    that is not quantised.
 
     Raises:
         ConfigError: the folder has no model, or `dtype` is unknown.
     """
-    computing = models.DTYPES.get(dtype)
+    models.require_dtype(dtype)
+    computing = models.DTYPES[dtype]
     settings = transformers.BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=computing,
     )
-    model = models.load_model(folder, dtype, quantization_config=settings)
+    model = models.load_model(folder, "bfloat16", quantization_config=settings)
     for _, layer in quantised_layers(model):
+        layer.weight.quant_state.dtype = computing
         # Else a first forward without gradients repacks the weights for a kernel of inference, and
         # what is trained afterwards computes with the wrong ones: it learns nothing.
         layer.support_avx512bf16_for_cpu = False
+    for weight in model.parameters():
+        if weight.is_floating_point():
+            weight.data = weight.data.to(computing)
     return model
 
 
@@ -48,9 +54,11 @@ def quantised_layers(model: Any) -> list[tuple[str, Any]]:
 @torch.no_grad()
 def dequantised(folder: Path) -> Any:
     """Load the model of a local folder in float32, its linear layers as NF4 has rounded them."""
-    model = models.load_model(folder, "float32")
+    model = models.load_model(folder, "bfloat16").float()
     rounded = load_quantised(folder, "float32")
     for name, layer in quantised_layers(rounded):
-        weight = bitsandbytes.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+        weight = bitsandbytes.functional.dequantize_4bit(
+            layer.weight.data, layer.weight.quant_state
+        )
         model.get_submodule(name).weight.copy_(weight)
     return model

@@ -142,7 +142,7 @@ def run(config: Train, rows: list[Row], checkpoints: Path, reporter: Reporter) -
     base = methods.load_base(config)
     models.prefer_fast_attention(base, max(len(example.input_ids) for example in examples))
     model = methods.trainable(base, config)
-    columns = {
+    columns: dict[str, list[Any]] = {
         "row": list(range(len(examples))),
         "input_ids": [example.input_ids for example in examples],
         "labels": [example.labels for example in examples],
