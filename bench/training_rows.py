@@ -9,12 +9,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-from ftdm_assets.graph.dataset import (
-    GENERAL_SYSTEM,
-    chat_format,
-    instructions_path,
-    read_instructions,
-)
+from ftdm_assets.chat import base_format
+from ftdm_assets.graph.dataset import GENERAL_SYSTEM, instructions_path, read_instructions
 from ftdm_assets.graph.labels import read_raw
 from ftdm_assets.model_folder import load_model
 from ftdm_assets.records.mix import training_rows
@@ -29,11 +25,11 @@ LLAMA = {
 }
 
 
-def demo_rows(count: int) -> list[dict[str, str]]:
-    """Return `count` rows of the demo's training set, drawn with a seed."""
+def demo_rows(base: Path, count: int) -> list[dict[str, str]]:
+    """Return `count` rows of the demo's training set for a base model, drawn with a seed."""
     model = load_model("support_tickets")
     settings = model.settings
-    chat = chat_format(model)
+    chat = base_format(base).chat(settings.task.instruction)
     rows = training_rows(
         read_raw(model),
         read_instructions(instructions_path(model)),

@@ -1,32 +1,25 @@
 """The one definition of the chat template and the end of turn: training, evaluation, serving.
 
-The template carries the task's instruction, so that an application sends only the text. The same
-template text renders the training rows and lies in the merged model's folder, where the inference
-engine reads it; its digest proves that they are the same.
+A base model's folder says how its family speaks (``family.json``); the task's instruction goes into
+that template, so that an application sends only the text. The same template text renders the
+training rows and lies in the merged model's folder, where the inference engine reads it; its digest
+proves that they are the same.
 """
 
 import functools
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NoReturn
 
 import jinja2
 import jinja2.sandbox
 
-END_OF_TURN = "<|im_end|>"
-
-_CHATML = """\
-{%- if messages and messages[0]['role'] != 'system' -%}
-{{ '<|im_start|>system\\n' + INSTRUCTION + '<|im_end|>\\n' }}
-{%- endif -%}
-{%- for message in messages -%}
-{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}
-{%- endfor -%}
-{%- if add_generation_prompt -%}
-{{ '<|im_start|>assistant\\n' }}
-{%- endif -%}
-"""
+_FAMILY_FILE = "family.json"
+_TEMPLATE_FILE = "chat_template.jinja"
+_INSTRUCTION = "@INSTRUCTION@"
 
 
 @dataclass(frozen=True)
@@ -53,28 +46,97 @@ class ChatFormat:
             text: what the user says.
             answer: what the model has to answer.
             system: a system message in place of the task's instruction (general instructions).
+
+        Raises:
+            ValueError: if the template is no template, or refuses the messages.
         """
         messages = [{"role": "user", "content": text}]
         if system is not None:
             messages.insert(0, {"role": "system", "content": system})
-        prompt = _compiled(self.template).render(messages=messages, add_generation_prompt=True)
+        try:
+            compiled = _compiled(self.template)
+            prompt = compiled.render(messages=messages, add_generation_prompt=True)
+        except jinja2.TemplateError as error:
+            raise ValueError(f"the base model's chat template: {error}") from error
         return prompt, answer + self.end_of_turn
 
 
-def chatml(instruction: str) -> ChatFormat:
-    """Return the ChatML format (SmolLM2, Qwen 2.5) with the task's instruction."""
-    literal = json.dumps(instruction, ensure_ascii=False)
-    return ChatFormat(_CHATML.replace("INSTRUCTION", literal), END_OF_TURN)
+@dataclass(frozen=True)
+class BaseFormat:
+    """What a base model's folder says of its family; written by ``gpu_steps.prepare_base``.
+
+    Attributes:
+        family: its name.
+        known: whether it is in the table of families, or was discovered.
+        warnings: what a person should know.
+        template: chat template, with a place for the instruction.
+        end_of_turn: the token that ends every answer.
+        target_modules: linear modules that an adapter adapts.
+        context_length: in tokens.
+        own_template: how the tokenizer's own template compares.
+        probe: a conversation as the tokenizer's library renders it with the template.
+    """
+
+    family: str
+    known: bool
+    warnings: tuple[str, ...]
+    template: str
+    end_of_turn: str
+    target_modules: list[str] | str
+    context_length: int
+    own_template: str
+    probe: Mapping[str, str]
+
+    def chat(self, instruction: str) -> ChatFormat:
+        """Return the chat format with the task's instruction."""
+        literal = json.dumps(instruction, ensure_ascii=False)
+        return ChatFormat(self.template.replace(_INSTRUCTION, literal), self.end_of_turn)
 
 
-def speaks_chatml(base_model: Path) -> bool:
-    """Say whether a base model's tokenizer knows the ChatML tokens as single tokens."""
-    text = (base_model / "tokenizer.json").read_text(encoding="utf-8")
-    added = {token["content"] for token in json.loads(text).get("added_tokens", [])}
-    return {"<|im_start|>", "<|im_end|>"} <= added
+def base_format(base_model: Path) -> BaseFormat:
+    """Read what a base model's folder says of its family.
+
+    Raises:
+        ValueError: if it says nothing.
+    """
+    path = base_model / _FAMILY_FILE
+    if not path.is_file():
+        raise ValueError(f"{path}: there is none; materialise base_model again")
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    names = set(BaseFormat.__dataclass_fields__)
+    values = {key: value for key, value in found.items() if key in names}
+    return BaseFormat(**{**values, "warnings": tuple(found["warnings"])})
+
+
+def served_format(model: Path) -> ChatFormat:
+    """Read the chat format that an inference engine finds in a merged model's folder.
+
+    Raises:
+        ValueError: if the folder holds no template.
+    """
+    path = model / _TEMPLATE_FILE
+    if not path.is_file():
+        raise ValueError(f"{path}: the merged model has no chat template; merge it again")
+    return ChatFormat(path.read_text(encoding="utf-8"), special_token(model, "eos_token"))
+
+
+def special_token(model: Path, name: str) -> str:
+    """Return the text of a model folder's ``eos_token`` or ``pad_token``; empty if it has none."""
+    text = (model / "tokenizer_config.json").read_text(encoding="utf-8")
+    token = json.loads(text).get(name) or ""
+    return str(token["content"] if isinstance(token, dict) else token)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise jinja2.TemplateError(message)
 
 
 @functools.lru_cache(maxsize=16)
 def _compiled(template: str) -> jinja2.Template:
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    # As the tokenizer's library and the inference engine compile it.
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.globals["raise_exception"] = _refuse
+    environment.filters["tojson"] = functools.partial(json.dumps, ensure_ascii=False)
     return environment.from_string(template)

@@ -223,7 +223,9 @@ class BaseModelSettings(_Section):
         pattern=r"^(package|hub|folder):.+",
         examples=["hub:meta-llama/Llama-3.1-8B-Instruct@REVISION"],
     )
-    context_length: int = Field(8192, ge=64, examples=[8192])
+    context_length: int | None = Field(
+        None, ge=64, examples=[8192], description="Left out: the family's."
+    )
 
 
 class LoraSettings(_Section):
@@ -232,23 +234,30 @@ class LoraSettings(_Section):
     r: int = Field(16, ge=1, examples=[16])
     alpha: float = Field(32, gt=0, examples=[32])
     dropout: Share = Field(0.0, examples=[0.05])
-    target_modules: list[str] = Field(
-        ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
-        min_length=1,
-        examples=[["q_proj", "v_proj"]],
+    target_modules: Annotated[list[str], Field(min_length=1)] | Literal["all-linear"] | None = (
+        Field(
+            None,
+            examples=[["q_proj", "v_proj"]],
+            description="Left out: those of the base model's family.",
+        )
     )
     upper_layers: int | None = Field(
         None, ge=1, examples=[15], description="Adapt the last N layers only: faster."
     )
 
 
-class TrainingSettings(_Section):
-    """How the adapter is trained."""
+_LEARNING_RATES = {"lora": 1e-3, "qlora": 1e-3, "full": 2e-5}
 
-    method: Literal["lora"] = Field("lora", examples=["lora"])
+
+class TrainingSettings(_Section):
+    """How the model is trained: an adapter, on the base as it is or in NF4, or all of it."""
+
+    method: Literal["lora", "qlora", "full"] = Field("lora", examples=["lora"])
     lora: LoraSettings = LoraSettings()
     epochs: float = Field(2, gt=0, examples=[2])
-    learning_rate: float = Field(1e-3, gt=0, examples=[0.001])
+    learning_rate: float = Field(
+        1e-3, gt=0, examples=[0.001], description="Left out with method full: 0.00002."
+    )
     batch_size: int = Field(16, ge=1, examples=[16])
     warmup_ratio: Share = Field(0.05, examples=[0.05])
     scheduler: str = Field("cosine", examples=["cosine"])
@@ -256,6 +265,20 @@ class TrainingSettings(_Section):
     neftune_alpha: float | None = Field(None, gt=0, examples=[5])
     checkpoint_every: int = Field(20, ge=1, examples=[20])
     seed: int = Field(42, ge=0, examples=[42])
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rate_of_its_method(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "learning_rate" in values:
+            return values
+        rate = _LEARNING_RATES.get(str(values.get("method")))
+        return values if rate is None else {**values, "learning_rate": rate}
+
+    @model_validator(mode="after")
+    def _adapter_only_where_there_is_one(self) -> "TrainingSettings":
+        if self.method == "full" and self.lora != LoraSettings():
+            raise PydanticCustomError("no_adapter", "no `lora` with method full, it has no adapter")
+        return self
 
 
 class GateSettings(_Section):
@@ -268,7 +291,10 @@ class GateSettings(_Section):
     general_drop_points: Points = Field(10, examples=[10])
     output_valid: Share = Field(0.98, examples=[0.98])
     suspected_label_errors: Share = Field(0.05, examples=[0.05])
-    merge_agreement: Share = Field(0.98, examples=[0.98])
+    merge_agreement: Share = Field(
+        0.98, examples=[0.98], description="Of the next tokens of answers."
+    )
+    merge_predictions: Share = Field(0.9, examples=[0.9], description="Of whole golden answers.")
     smoke_correct: int = Field(
         7, ge=0, le=10, examples=[7], description="Of the ten smoke-test examples."
     )
@@ -397,7 +423,8 @@ def _explain(error: dict[str, Any]) -> str:
 
 
 def _is_union_branch(part: str) -> bool:
-    return part in {"str", "int", "list[str]", "dict[str,str]"}
+    branches = {"str", "int", "list[str]", "dict[str,str]", "constrained-list"}
+    return part in branches or part.startswith("literal[")
 
 
 def _section(location: list[Any]) -> type[BaseModel]:

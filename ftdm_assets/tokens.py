@@ -21,6 +21,15 @@ class TokenCounter:
         """Return the tokens of a text, special tokens in it recognised, none added."""
         return list(self._tokenizer.encode(text, add_special_tokens=False).tokens)
 
+    def ids(self, text: str) -> list[int]:
+        """Return the numbers of a text's tokens, special tokens in it recognised, none added."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
     def count(self, text: str) -> int:
         """Return the number of tokens of a text."""
         return len(self.tokens(text))
+
+    def special(self) -> dict[str, int]:
+        """Return the special tokens with their numbers."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        return {token.content: number for number, token in added.items() if token.special}

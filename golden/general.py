@@ -113,6 +113,8 @@ def _request(question: Question, model: str, render: Callable[[str], str] | None
         path = "/v1/chat/completions"
     else:
         body["prompt"] = render(question.prompt())
+        # The template has written the beginning-of-text token already, where there is one.
+        body["add_special_tokens"] = False
         path = "/v1/completions"
     return {"id": question.question_id, "path": path, "body": body}
 

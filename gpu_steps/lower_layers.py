@@ -3,7 +3,8 @@
 Invariants: the layers below the lowest adapted one are frozen, so what they give for a row never
 changes; the rows' states are kept and the model is trained without those layers. After the block
 the model is whole again and its adapter has the names of the whole model. Where this would not be
-exact (layers of several kinds, dropout) or would not fit in memory, the model is trained as it is.
+exact (layers of several kinds, dropout, a trunk that scales what enters it) or would not fit in
+memory, the model is trained as it is.
 """
 
 from collections.abc import Iterator
@@ -28,7 +29,20 @@ def can_keep(model: Any, examples: list[Example]) -> bool:
     fixed = not getattr(config, "attention_dropout", 0.0)
     tokens = sum(len(example.input_ids) for example in examples)
     size = tokens * config.hidden_size * model.dtype.itemsize
-    return parts and one_kind and fixed and size <= _LARGEST_STATES
+    return parts and one_kind and fixed and size <= _LARGEST_STATES and _passes_on(trunk)
+
+
+@torch.no_grad()
+def _passes_on(trunk: Any) -> bool:
+    """Say whether states enter the layers as they are given (Gemma and Granite scale them)."""
+    layers, norm = trunk.layers, trunk.norm
+    states = torch.ones_like(trunk.embed_tokens.weight[None, :1])
+    try:
+        trunk.layers, trunk.norm = nn.ModuleList(), nn.Identity()
+        out = trunk(inputs_embeds=states, use_cache=False).last_hidden_state
+    finally:
+        trunk.layers, trunk.norm = layers, norm
+    return torch.equal(out, states)
 
 
 @contextmanager

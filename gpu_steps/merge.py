@@ -1,8 +1,8 @@
-"""Merges an adapter into its base model and measures whether the two still agree.
+"""Merges what was trained into the model to serve and measures whether the two still agree.
 
-Invariants: the merge is computed in float32 and rounded to bf16 once; agreement is measured on
-the files as written, not on what was in memory; the model's folder decodes greedily, stops at the
-end of turn and pads with another token.
+Invariants: agreement is measured on the files as written, not on what was in memory, for next
+tokens and for whole greedy answers; the model's folder decodes greedily, stops at the end of turn
+and pads with another token.
 """
 
 import sys
@@ -14,12 +14,17 @@ from gpu_steps.config import ConfigError
 from gpu_steps.output import whole_folder, write_json
 from gpu_steps.program import run_program
 from gpu_steps.reporting import Reporter
-from gpu_steps.rows import read_rows, special_tokens
+from gpu_steps.rows import Row, read_rows, special_tokens
+from gpu_steps.train import LORA, METHODS
 
 
 @dataclass(frozen=True)
 class Merge:
-    """The step's configuration."""
+    """The step's configuration.
+
+    `adapter` is what training with `method` left: for full, a whole model. `agreement_file` has
+    training rows; `prompts_file` rows whose prompts are answered by both models (null: none).
+    """
 
     base_model: Path
     adapter: Path
@@ -28,6 +33,8 @@ class Merge:
     end_of_turn: str
     max_new_tokens: int
     agreement_file: Path
+    prompts_file: Path | None = None
+    method: str = LORA
 
     def __post_init__(self) -> None:
         """Refuse what would make a model that cannot be served."""
@@ -35,30 +42,56 @@ class Merge:
             raise ValueError("chat_template is empty; give the template's text.")
         if self.max_new_tokens < 1:
             raise ValueError("max_new_tokens must be at least 1.")
+        if self.method not in METHODS:
+            raise ValueError(f"method must be one of {', '.join(METHODS)}, not {self.method!r}.")
 
 
 def merge(config: Merge, reporter: Reporter) -> None:
     """Write `output`: model/ and result.json."""
-    from gpu_steps import adapters, agreement, models  # not before the configuration is right
+    from gpu_steps import merging, models  # not before the configuration is right
 
     rows = read_rows(config.agreement_file)
+    prompts = [row.prompt for row in read_rows(config.prompts_file)] if config.prompts_file else []
     models.quiet_libraries()
     tokenizer = _tokenizer(config)
+    sources = (config.base_model, config.adapter, config.method)
     with whole_folder(config.output) as folder:
-        reporter.progress("merging the adapter into the base model")
-        base = models.load_model(config.base_model, "float32")
-        model = adapters.load_adapter(base, config.adapter)
-        merged = model.merge_and_unload(safe_merge=True).to(models.DTYPES["bfloat16"])
-        _write(merged, tokenizer, config, folder / "model")
-        del base, model, merged
-        reporter.progress(f"comparing both on {len(rows)} prompts")
-        # Computed in float32, so that what differs is the merge and not the noise of bf16 sums.
-        base = models.load_model(config.base_model, "float32")
-        adapted = adapters.load_adapter(base, config.adapter)
-        written = models.load_model(folder / "model", "float32")
-        result = agreement.measure(adapted, written, tokenizer, rows)
+        reporter.progress("merging what was trained into the base model")
+        model = merging.merged(*sources)
+        _write(model, tokenizer, config, folder / "model")
+        del model
+        reporter.progress(f"comparing both on {len(rows)} rows and {len(prompts)} prompts")
+        compare = _Comparison(merging.reference(*sources), tokenizer, rows, prompts, config)
+        result = compare.measure(models.load_model(folder / "model", "float32"))
+        other = merging.alternative(*sources)
+        if other is not None:
+            result["alternative"] = compare.measure(other)
         reporter.progress(f"agreement {result['agreement']:.4f}", agreement=result["agreement"])
         write_json(folder / "result.json", result)
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """What a merged model is compared with, and on what."""
+
+    reference: Any
+    tokenizer: Any
+    rows: list[Row]
+    prompts: list[str]
+    config: Merge
+
+    def measure(self, model: Any) -> dict[str, Any]:
+        """Return how far `model` agrees with the reference."""
+        from gpu_steps import agreement
+
+        found = agreement.measure(self.reference, model, self.tokenizer, self.rows)
+        if not self.prompts:
+            return found
+        longest = self.config.max_new_tokens
+        answers = agreement.greedy(model, self.tokenizer, self.prompts, longest)
+        same = agreement.same_predictions(self.reference, self.tokenizer, self.prompts, answers)
+        asked = len(self.prompts)
+        return found | {"predictions": asked, "same_predictions": same}
 
 
 def _tokenizer(config: Merge) -> Any:

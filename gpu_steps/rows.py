@@ -93,13 +93,17 @@ def encode_rows(rows: list[Row], tokenizer: Any, max_length: int, path: Path) ->
     """Tokenise rows the way the engine will: the prompt by itself, then the completion.
 
     Raises:
-        ConfigError: a row is longer than `max_length` or does not end in an end-of-turn token.
+        ConfigError: a row is longer than `max_length` or does not end in an end-of-turn token, or
+            that token is the padding too.
     """
     prompts = tokenizer([row.prompt for row in rows], add_special_tokens=False)["input_ids"]
     completions = tokenizer([row.completion for row in rows], add_special_tokens=False)["input_ids"]
     examples = []
     special = set(special_tokens(tokenizer).values())
     end = completions[0][-1]
+    if end == tokenizer.pad_token_id:
+        msg = f"the base model's padding token {tokenizer.pad_token} is also its end of turn"
+        raise ConfigError(f"{path}: {msg}; prepare the base model with `gpu_steps.prepare_base`.")
     for number, (row, prompt, answer) in enumerate(zip(rows, prompts, completions, strict=True), 1):
         where = f"{path}, line {number} (record {row.record_id})"
         length = len(prompt) + len(answer)

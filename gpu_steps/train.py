@@ -1,4 +1,4 @@
-"""Trains a LoRA adapter on chat-formatted rows, on completions only.
+"""Trains an adapter, or a whole model, on chat-formatted rows, on completions only.
 
 Invariants: the adapter's bytes follow from the configuration, the base model, the rows and the
 machine's arithmetic, whether or not the run was interrupted; nothing in the result folder names a
@@ -18,6 +18,8 @@ from gpu_steps.program import run_program
 from gpu_steps.reporting import Reporter
 
 ALL_LINEAR = "all-linear"
+LORA, QLORA, FULL = "lora", "qlora", "full"
+METHODS = (LORA, QLORA, FULL)
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Train:
     """The step's configuration.
 
     `base_name` goes into the adapter's configuration, `base_digest` into the checkpoints' name.
+    `method` is lora, qlora or full; `lora` is the shape of the adapter, null for full.
     `work` keeps checkpoints, one every `checkpoint_every` steps, until the step is done; where it
     outlives the machine (SageMaker: /opt/ml/checkpoints), so does the run. `batch_size` rows make
     an optimisation step, computed `micro_batch_size` at a time; null: all at once, or as many as
@@ -65,7 +68,7 @@ class Train:
     work: Path
     seed: int
     method: str
-    lora: Lora
+    lora: Lora | None
     epochs: float
     learning_rate: float
     batch_size: int
@@ -84,8 +87,11 @@ class Train:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained with."""
-        if self.method != "lora":
-            raise ValueError(f"method must be 'lora', not {self.method!r}.")
+        if self.method not in METHODS:
+            raise ValueError(f"method must be one of {', '.join(METHODS)}, not {self.method!r}.")
+        if (self.lora is None) != (self.method == FULL):
+            wanted = "null" if self.method == FULL else "the adapter's shape"
+            raise ValueError(f"lora must be {wanted} with method {self.method!r}.")
         for name in ("epochs", "learning_rate", "batch_size", "max_length", "checkpoint_every"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be greater than 0, not {getattr(self, name)!r}.")
@@ -106,15 +112,16 @@ def fingerprint(config: Train) -> str:
 
 
 def train(config: Train, reporter: Reporter) -> None:
-    """Train and write `output`: adapter/, train_log.jsonl and result.json."""
-    from gpu_steps import training  # torch and TRL: not before the configuration is right
+    """Train and write `output`: adapter/, batch.json, train_log.jsonl and result.json."""
+    from gpu_steps import methods, training  # torch and TRL: not before the configuration is right
     from gpu_steps.rows import read_rows
 
     rows = read_rows(config.train_file)
     checkpoints = config.work / f"checkpoints-{fingerprint(config)[:16]}"
     with whole_folder(config.output) as folder:
         run = training.run(config, rows, checkpoints, reporter)
-        training.save_adapter(run.model, config.base_name, folder / "adapter")
+        methods.save(run.model, config, folder / "adapter")
+        write_json(folder / "batch.json", run.batch)
         write_json_lines(folder / "train_log.jsonl", run.log)
         write_json(folder / "result.json", run.result)
     shutil.rmtree(checkpoints, ignore_errors=True)

@@ -15,7 +15,7 @@ import transformers
 import trl
 from torch.utils.data import Sampler
 
-from gpu_steps.adapters import load_weights
+from gpu_steps import methods
 from gpu_steps.checkpoints import mark_whole
 from gpu_steps.collate import ROWS, Collator
 from gpu_steps.config import StepError
@@ -64,8 +64,8 @@ class CompletionTrainer(trl.SFTTrainer):  # type: ignore[misc]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         # The library would load the adapter as float32, and go on with another precision.
-        del model
-        load_weights(self.model, Path(resume_from_checkpoint))
+        if not methods.load_checkpoint(self.model, Path(resume_from_checkpoint)):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
         state = transformers.TrainerState.load_from_json(f"{resume_from_checkpoint}/{_STATE}")
         last = state.log_history[-1]
         # TRL would count tokens from 0 again.
@@ -132,9 +132,8 @@ class CompletionTrainer(trl.SFTTrainer):  # type: ignore[misc]
         a handful of labelled positions a row, that took twice as long as the whole of the model.
         """
         labels = inputs.pop("labels")
-        causal = self.accelerator.unwrap_model(model).get_base_model()
-        hidden = causal.base_model(**inputs, use_cache=False).last_hidden_state
-        loss = completion_loss(hidden, labels, causal.get_output_embeddings(), num_items_in_batch)
+        causal = methods.causal(self.accelerator.unwrap_model(model))
+        loss = completion_loss(causal, inputs, labels, num_items_in_batch)
         return (loss, None) if return_outputs else loss
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:

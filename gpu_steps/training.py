@@ -1,4 +1,4 @@
-"""The training run itself: TRL's SFTTrainer over a PEFT adapter.
+"""The training run itself: TRL's SFTTrainer over a PEFT adapter, or over a whole model.
 
 Invariants: the seed is set before the adapter is made; a run goes on from the newest whole
 checkpoint of its own settings and ends as if it had never been interrupted; an adapter that is
@@ -17,11 +17,11 @@ import torch
 import transformers
 import trl
 
-from gpu_steps import models
-from gpu_steps.adapters import add_adapter, save_adapter
+from gpu_steps import methods, models
 from gpu_steps.batching import LengthBatches
 from gpu_steps.checkpoints import newest_checkpoint
 from gpu_steps.collate import Collator, choose_attention, wants_packing
+from gpu_steps.decoded import decoded_batch
 from gpu_steps.environment import environment
 from gpu_steps.lower_layers import can_keep, without_lower_layers
 from gpu_steps.micro_batches import out_of_memory_explained
@@ -30,18 +30,17 @@ from gpu_steps.rows import Example, Row, encode_rows
 from gpu_steps.train import Train, checked_losses
 from gpu_steps.trainer import CompletionTrainer
 
-__all__ = ["Run", "run", "save_adapter"]
-
 _REMEDY = "the model and the optimiser alone do not fit: take a smaller base model, or more memory"
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a training run leaves: the adapted model, one log entry a step, the result."""
+    """What a training run leaves: the model, a log entry a step, the result, a decoded batch."""
 
     model: Any
     log: list[dict[str, Any]]
     result: dict[str, Any]
+    batch: list[dict[str, Any]]
 
 
 def run(config: Train, rows: list[Row], checkpoints: Path, reporter: Reporter) -> Run:
@@ -57,10 +56,10 @@ def run(config: Train, rows: list[Row], checkpoints: Path, reporter: Reporter) -
     examples = encode_rows(rows, tokenizer, config.max_length, config.train_file)
     with out_of_memory_explained("beside the batches", _REMEDY):
         transformers.set_seed(config.seed)
-        base = models.load_model(config.base_model, config.dtype)
+        base = methods.load_base(config)
         packed = wants_packing(config.packing, base)
         choose_attention(base, packed, max(len(example.input_ids) for example in examples))
-        model = add_adapter(base, config.lora)
+        model = methods.trainable(base, config)
         if config.gradient_checkpointing:
             base.activation_checkpointing_enable({"use_reentrant": False})
         collate = Collator(examples, tokenizer.pad_token_id, packed)
@@ -79,12 +78,13 @@ def run(config: Train, rows: list[Row], checkpoints: Path, reporter: Reporter) -
                 train_dataset=_dataset(examples),
                 processing_class=tokenizer,
             )
+            batch = decoded_batch(collate, trainer.order, rows, tokenizer)
             if checkpoint is not None:
                 reporter.log(f"going on from {checkpoint.name}")
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.require_finite_weights()
     log = [_entry(found) for found in trainer.state.log_history if "loss" in found]
-    return Run(trainer.model, log, _result(trainer, log, checkpoint is not None))
+    return Run(trainer.model, log, _result(trainer, log, checkpoint is not None), batch)
 
 
 @contextmanager
@@ -92,7 +92,7 @@ def _shortened(
     config: Train, model: Any, collate: Collator, reporter: Reporter
 ) -> Iterator[Collator]:
     """Leave the lower layers out for the block where that is exact; give the collator it needs."""
-    upper = config.lora.upper_layers
+    upper = methods.upper_layers(config)
     count = model.config.get_text_config().num_hidden_layers - (upper or 10**9)
     examples = list(collate.examples)
     # Noise on the embeddings changes what enters the lower layers in every epoch.
@@ -131,7 +131,7 @@ def _arguments(config: Train, checkpoints: Path) -> Any:
         max_grad_norm=config.max_grad_norm,
         neftune_noise_alpha=config.neftune_alpha,
         max_length=None,
-        bf16=False,
+        **methods.options(config),
         gradient_checkpointing=False,
         save_strategy="steps",
         save_steps=config.checkpoint_every,

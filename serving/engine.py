@@ -95,6 +95,9 @@ def engine_command(
     # cache. Eager: compiling takes longer than it wins back on short prompts.
     argv += ["--enforce-eager", "--block-size", "32", "--load-format", "safetensors"]
     argv += ["--disable-uvicorn-access-log"]
+    # Messages reach the chat template as text, as in training; by itself the engine would guess
+    # from the template's source whether to pass a list of parts.
+    argv += ["--chat-template-content-format", "string"]
     # The model runs inside the engine's process. With a worker of its own, both sides spin for a
     # second after every message: a loaded replica took two cores, and starved what started beside.
     argv += ["--distributed-executor-backend", "uni"]

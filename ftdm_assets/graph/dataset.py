@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ftdm_assets import pictures
-from ftdm_assets.chat import ChatFormat, chatml
+from ftdm_assets.chat import ChatFormat, base_format
 from ftdm_assets.graph import sign_off
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading, Tools
 from ftdm_assets.model_folder import ModelFolder
@@ -34,9 +34,17 @@ def instructions_path(model: ModelFolder) -> Path:
     return model.resolve(named) if named else _PACKAGE_INSTRUCTIONS
 
 
-def chat_format(model: ModelFolder) -> ChatFormat:
+def chat_format(reading: Reading) -> ChatFormat:
     """Return the model's chat template, the same for training, evaluation and serving."""
-    return chatml(model.settings.task.instruction)
+    base = base_format(reading.artifact("base_model").path)
+    return base.chat(reading.model.settings.task.instruction)
+
+
+def trained_format(reading: Reading) -> ChatFormat:
+    """Return the chat template that the training set was rendered with."""
+    stored = reading.attachment("training_set", "chat_template")
+    document = reading.store.read_document(stored.kind, stored.digest)
+    return ChatFormat(document["template"], document["end_of_turn"])
 
 
 def assets(model: ModelFolder) -> list[AssetPlan]:
@@ -65,7 +73,7 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             build=_build_training,
             version="1",
             config={
-                "template": chat_format(model).digest,
+                "instruction": model.settings.task.instruction,
                 "share": general.share,
                 "instructions": file_digest(instructions_path(model)),
                 "seed": model.settings.training.seed,
@@ -151,7 +159,15 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
             "template",
             "The examples were rendered by the template that will be served.",
             _template,
-            {"template": chat_format(model).digest},
+            {"instruction": model.settings.task.instruction},
+            version="2",
+        ),
+        CheckPlan(
+            "training_set",
+            "rendered_from_records",
+            "Every example is what the template makes of its record, whole.",
+            _rendered,
+            {"instruction": model.settings.task.instruction},
         ),
     ]
 
@@ -224,7 +240,7 @@ def _overlap(row: Mapping[str, Any]) -> str:
 
 def _build_training(reading: Reading, tools: Tools) -> Built:
     model = reading.model
-    chat = chat_format(model)
+    chat = chat_format(reading)
     records = pd.DataFrame(reading.records("cleaned_dataset"))
     digests = dict(zip(records["record_id"], records["digest"], strict=True))
     instructions = read_instructions(instructions_path(model))
@@ -351,7 +367,7 @@ def _mix(reading: Reading, low: float, high: float) -> Outcome:
 
 def _end_of_turn(reading: Reading) -> Outcome:
     counter = TokenCounter(reading.artifact("base_model").path)
-    end = chat_format(reading.model).end_of_turn
+    end = chat_format(reading).end_of_turn
     bad = []
     for row in reading.records("training_set"):
         completion = counter.tokens(row["completion"])
@@ -383,9 +399,22 @@ def _answers_fit(reading: Reading, maximum: int) -> Outcome:
 
 
 def _template(reading: Reading) -> Outcome:
-    stored = reading.attachment("training_set", "chat_template")
-    document = reading.store.read_document(stored.kind, stored.digest)
-    used = ChatFormat(document["template"], document["end_of_turn"]).digest
-    now = chat_format(reading.model).digest
+    used, now = trained_format(reading).digest, chat_format(reading).digest
     text = f"rendered by template {used[:12]}, in force is {now[:12]}"
-    return Outcome(used == now, text, {"template": used})
+    against = {"base_model": reading.digest("base_model")}
+    return Outcome(used == now, text, {"template": used}, against)
+
+
+def _rendered(reading: Reading) -> Outcome:
+    chat = chat_format(reading)
+    records = {row["record_id"]: row for row in reading.records("cleaned_dataset")}
+    bad, rows = [], reading.records("training_set")
+    domain = [row for row in rows if row["origin"] == "domain"]
+    for row in domain:
+        record = records.get(row["record_id"])
+        made = record and chat.render(record["input"], record["output"])
+        if made != (row["prompt"], row["completion"]):
+            bad.append(row["record_id"])
+    text = f"{len(bad)} of {len(domain)} examples are not what the template makes of their records"
+    against = {name: reading.digest(name) for name in ("base_model", "cleaned_dataset")}
+    return Outcome(not bad, text, {"examples": len(bad), "first": bad[:5]}, against)

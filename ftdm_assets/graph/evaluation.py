@@ -8,12 +8,14 @@ from fractions import Fraction
 from typing import Any
 
 from ftdm_assets import pictures
+from ftdm_assets.chat import served_format
 from ftdm_assets.graph import prediction
-from ftdm_assets.graph.dataset import GENERAL_SYSTEM, chat_format
+from ftdm_assets.graph.dataset import GENERAL_SYSTEM, trained_format
 from ftdm_assets.graph.evidence import PRODUCTION, production
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading, Tools
 from ftdm_assets.graph.training import questions_digest
 from ftdm_assets.model_folder import ModelFolder
+from ftdm_assets.tokens import TokenCounter
 from golden.client import AskSettings
 from golden.statistics import exact, mcnemar, points_below, wilson_interval
 
@@ -28,7 +30,7 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             group=GROUP,
             description="Scores of the merged model on the golden set and on general questions.",
             build=_build_scores,
-            version="2",
+            version="3",
             config={
                 "questions": questions_digest(model),
                 "labels": model.labels(),
@@ -80,21 +82,30 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
             lambda r: _valid(r, gates.output_valid),
             {"minimum_share": gates.output_valid},
         ),
+        CheckPlan(
+            "eval_scores",
+            "template",
+            "Training, evaluation and the served folder have one chat template, and the engine "
+            "makes the same tokens with it.",
+            _one_template,
+        ),
     ]
 
 
 def _build_scores(reading: Reading, tools: Tools) -> Built:
     model = reading.model
-    chat = chat_format(model)
+    merged = reading.artifact("merged_model").path
+    chat = served_format(merged)
     name = f"candidate-{reading.digest('merged_model')[:12]}"
     scored = prediction.predict(
         reading,
         tools,
-        folder=reading.artifact("merged_model").path,
+        folder=merged,
         name=name,
         max_model_len=model.settings.serving.max_model_len,
         asking=AskSettings(model=name, base_url="", max_tokens=model.settings.task.max_new_tokens),
         render_question=lambda text: chat.render(text, "", GENERAL_SYSTEM)[0],
+        probe=True,
     )
     baseline = reading.document("baseline_scores")
     interval = wilson_interval(scored.task.correct, scored.task.total)
@@ -117,6 +128,8 @@ def _build_scores(reading: Reading, tools: Tools) -> Built:
             "general_accuracy": scored.general.accuracy,
             "prompted_accuracy": baseline["prompted"]["accuracy"],
             "latency": dict(scored.latency),
+            "template_digest": chat.digest,
+            "probe_tokens": list(scored.probe_tokens),
         },
         pictures={
             "confusion matrix": pictures.confusion_matrix(
@@ -211,3 +224,21 @@ def _valid(reading: Reading, minimum: float) -> Outcome:
     share = Fraction(task["total"] - task["invalid"], task["total"])
     text = f"{task['invalid']} of {task['total']} answers are no label of the taxonomy"
     return Outcome(share >= exact(minimum), text, {"valid_share": float(share)}, _against(reading))
+
+
+def _one_template(reading: Reading) -> Outcome:
+    trained, merged = trained_format(reading), reading.artifact("merged_model").path
+    facts = reading.manifest("eval_scores").facts
+    digests = {
+        "training": trained.digest,
+        "evaluation": str(facts["template_digest"]),
+        "served folder": served_format(merged).digest,
+    }
+    tokens = TokenCounter(merged).ids(trained.render(prediction.PROBE, "")[0])
+    same = len(set(digests.values())) == 1
+    made = list(facts["probe_tokens"]) == tokens
+    named = ", ".join(f"{place} {digest[:12]}" for place, digest in digests.items())
+    text = f"one chat template ({trained.digest[:12]})" if same else f"templates differ: {named}"
+    told = "the engine makes the tokens of training" if made else "the engine makes other tokens"
+    against = {name: reading.digest(name) for name in ("training_set", "merged_model")}
+    return Outcome(same and made, f"{text}; {told} with it", digests, against)

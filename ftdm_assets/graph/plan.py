@@ -26,6 +26,7 @@ class Built:
         facts: what was counted or measured, for the manifest, the UI and the checks.
         attachments: artifacts that were made beside it, by name.
         pictures: PNG files by title, shown in the UI.
+        tables: markdown by title, shown in the UI.
         sources: digests of what was really read from outside, where building has seen it.
     """
 
@@ -33,6 +34,7 @@ class Built:
     facts: Mapping[str, Any] = field(default_factory=dict)
     attachments: Mapping[str, Artifact] = field(default_factory=dict)
     pictures: Mapping[str, bytes] = field(default_factory=dict)
+    tables: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -28,16 +28,20 @@ from serving.engine import engine_command
 
 CONCURRENCY = 16
 DTYPE = "bfloat16"
+# What the engine is asked to tokenise, to see that it renders as training did.
+PROBE = "Is this  rendered\nas it was in training?"
+_PROBE_ID = "template:probe"
 PACKAGE_QUESTIONS = Path(__file__).resolve().parents[1] / "general" / "questions.jsonl"
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of one model, and how fast it answered."""
+    """Scores of one model, how fast it answered, and the tokens that its engine made of PROBE."""
 
     task: ClassificationScores
     general: GeneralScores
     latency: Mapping[str, float]
+    probe_tokens: tuple[int, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """Return the scores as a JSON document, without timings: those differ every time."""
@@ -67,6 +71,7 @@ def predict(
     max_model_len: int,
     asking: AskSettings,
     render_question: Callable[[str], str] | None,
+    probe: bool = False,
 ) -> Scored:
     """Ask the model in a folder the golden and the general questions, and score the answers."""
     examples, questions = examples_of(reading), read_questions(questions_path(reading))
@@ -80,10 +85,24 @@ def predict(
     ]
     general = request_rows(questions, name, render=render_question)
     requests += [{**row, "id": f"general:{row['id']}"} for row in general]
-    answers, latency = _run(reading, tools, folder, name, max_model_len, requests)
+    if probe:
+        requests.append(_probe_request(name))
+    rows = _run(reading, tools, folder, name, max_model_len, requests)
+    told = rows.pop(_PROBE_ID, None)
+    answers = {key: answer_text(row["response"]) for key, row in rows.items()}
+    times = sorted(row["latency_s"] for key, row in rows.items() if key.startswith("golden:"))
     return Scored(
-        _task_scores(reading, examples, answers), _general_scores(questions, answers), latency
+        _task_scores(reading, examples, answers),
+        _general_scores(questions, answers),
+        {"p50_s": times[len(times) // 2], "p95_s": times[int(len(times) * 0.95)]},
+        tuple(told["response"]["tokens"]) if told else (),
     )
+
+
+def _probe_request(name: str) -> dict[str, Any]:
+    messages = [{"role": "user", "content": PROBE}]
+    body = {"model": name, "messages": messages, "add_generation_prompt": True}
+    return {"id": _PROBE_ID, "path": "/tokenize", "body": body}
 
 
 def _run(
@@ -93,7 +112,7 @@ def _run(
     name: str,
     max_model_len: int,
     requests: Sequence[Mapping[str, Any]],
-) -> tuple[dict[str, str | None], dict[str, float]]:
+) -> dict[str, dict[str, Any]]:
     work = reading.home / "work" / "predict" / json_digest([name, list(requests)])[:16]
     write_bytes(work / "requests.jsonl", jsonl_bytes(requests))
     command = engine_command(
@@ -116,22 +135,22 @@ def _run(
     failed = [row for row in rows if "error" in row]
     if failed:
         raise ValueError(f"request {failed[0]['id']} failed: {failed[0]['error']}")
-    answers: dict[str, str | None] = {row["id"]: answer_text(row["response"]) for row in rows}
-    times = sorted(row["latency_s"] for row in rows if row["id"].startswith("golden:"))
-    return answers, {"p50_s": times[len(times) // 2], "p95_s": times[int(len(times) * 0.95)]}
+    return {row["id"]: row for row in rows}
 
 
 def _task_scores(
-    reading: Reading, examples: Sequence[Example], answers: Mapping[str, str | None]
+    reading: Reading, examples: Sequence[Example], answers: Mapping[str, str]
 ) -> ClassificationScores:
-    predictions = {e.example_id: answers[f"golden:{e.example_id}"] for e in examples}
+    predictions: dict[str, str | None] = {
+        e.example_id: answers[f"golden:{e.example_id}"] for e in examples
+    }
     return score_classification(examples, predictions, reading.model.labels())
 
 
-def _general_scores(
-    questions: Sequence[Question], answers: Mapping[str, str | None]
-) -> GeneralScores:
-    picked = {q.question_id: answers[f"general:{q.question_id}"] for q in questions}
+def _general_scores(questions: Sequence[Question], answers: Mapping[str, str]) -> GeneralScores:
+    picked: dict[str, str | None] = {
+        q.question_id: answers[f"general:{q.question_id}"] for q in questions
+    }
     return score_general(questions, picked)
 
 

@@ -131,7 +131,7 @@ def _materialise(
         recipe = _recipe(plan, inputs, sources)
         built = replace(built, facts={**built.facts, "sources": sources})
         manifest = _manifest(graph, plan, inputs, recipe, built, {**run, **ended(reading)})
-        manifest = _with_pictures(reading, manifest, built)
+        manifest = _with_shown(reading, manifest, built)
     digest = reading.store.add_manifest(manifest)
     reading.store.set_head(graph.model.name, plan.name, digest)
     metadata = result_metadata(reading, manifest, digest, reused=made is not None)
@@ -192,8 +192,12 @@ def _renewed(made: Manifest, inputs: list[InputRef], run: Mapping[str, Any]) -> 
     return replace(made, inputs=tuple(inputs), run={**run, "reused_from": reused})
 
 
-def _with_pictures(reading: Reading, manifest: Manifest, built: Built) -> Manifest:
+def _with_shown(reading: Reading, manifest: Manifest, built: Built) -> Manifest:
+    """Return the manifest with the pictures and tables stored, as attachments by their titles."""
     attachments = dict(manifest.attachments)
+    for title, text in built.tables.items():
+        stored = reading.store.put_files("table", {"table.md": text.encode()})
+        attachments[f"table: {title}"] = {"kind": stored.kind, "digest": stored.digest}
     for title, png in built.pictures.items():
         stored = reading.store.put_files("picture", {"picture.png": png})
         attachments[f"picture: {title}"] = {"kind": stored.kind, "digest": stored.digest}
@@ -217,6 +221,9 @@ def result_metadata(
             png = (reading.store.find(**item).path / "picture.png").read_bytes()
             title = name.removeprefix("picture: ")
             metadata[title] = dg.MetadataValue.md(pictures.markdown(png, title))
+        elif name.startswith("table: "):
+            text = (reading.store.find(**item).path / "table.md").read_text(encoding="utf-8")
+            metadata[name.removeprefix("table: ")] = dg.MetadataValue.md(text)
         else:
             metadata[name] = dg.MetadataValue.text(item["digest"])
     return metadata

@@ -5,38 +5,32 @@ import shutil
 from typing import Any
 
 from ftdm_assets import pictures
-from ftdm_assets.chat import speaks_chatml
-from ftdm_assets.graph import prediction
+from ftdm_assets.chat import base_format, served_format
+from ftdm_assets.graph import base_model, prediction
 from ftdm_assets.graph.baseline import few_shot_prompt, probe_scores
-from ftdm_assets.graph.dataset import GENERAL_SYSTEM, chat_format
+from ftdm_assets.graph.dataset import GENERAL_SYSTEM, chat_format, trained_format
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading, Tools
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.provenance.digests import file_digest
 from ftdm_assets.provenance.files import jsonl_bytes, read_jsonl, write_bytes
+from ftdm_assets.token_table import token_table
+from ftdm_assets.tokens import TokenCounter
 from golden.client import AskSettings
 from golden.statistics import exact
 
 GROUP = "training"
 _BASELINE_CONTEXT = 4096
 _AGREEMENT_ROWS = 32
-_UNSAFE = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".py", ".msgpack", ".h5"}
+_GOLDEN_PROMPTS = 32
+_EXAMPLES_SHOWN = 3
+_SHOWN_CLASSES = {"public", "internal"}
 
 
 def assets(model: ModelFolder) -> list[AssetPlan]:
     """Return the assets of this stage."""
     settings = model.settings
-    base = settings.base_model
     return [
-        AssetPlan(
-            name="base_model",
-            group=GROUP,
-            description="The base model as one safetensors folder with its tokenizer.",
-            build=_build_base,
-            version="1",
-            config=base.model_dump(include={"source", "name"}),
-            kinds=("huggingface",),
-            gpu=True,
-        ),
+        base_model.asset(model, GROUP),
         AssetPlan(
             name="baseline_scores",
             group=GROUP,
@@ -56,9 +50,10 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
         AssetPlan(
             name="adapter",
             group=GROUP,
-            description="The LoRA adapter.",
+            description="What training left: the LoRA or QLoRA adapter, or with method full the "
+            "whole model.",
             build=_build_adapter,
-            version="1",
+            version="2",
             config={
                 **settings.training.model_dump(exclude={"checkpoint_every"}),
                 "max_length": settings.serving.max_model_len,
@@ -74,12 +69,13 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             group=GROUP,
             description="Base model and adapter as one safetensors folder, with the chat template.",
             build=_build_merged,
-            version="1",
+            version="2",
             config={
-                "template": chat_format(model).digest,
+                "instruction": settings.task.instruction,
+                "method": settings.training.method,
                 "max_new_tokens": settings.task.max_new_tokens,
             },
-            deps=("adapter", "base_model", "training_set"),
+            deps=("adapter", "base_model", "training_set", "golden_set"),
             kinds=("huggingface",),
             gpu=True,
         ),
@@ -90,12 +86,7 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
     """Return the checks of this stage."""
     gates = model.settings.gates
     return [
-        CheckPlan(
-            "base_model",
-            "safetensors_only",
-            "No pickle, no code.",
-            lambda r: _safe(r, "base_model"),
-        ),
+        *base_model.checks(model),
         CheckPlan(
             "baseline_scores",
             "fine_tuning_justified",
@@ -108,6 +99,12 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
         ),
         CheckPlan("adapter", "loss_fell", "The loss is finite and fell.", _loss_fell),
         CheckPlan(
+            "adapter",
+            "learned_completions",
+            "Loss was on the completions alone, each to its end of turn.",
+            _learned,
+        ),
+        CheckPlan(
             "adapter", "environment_recorded", "What it was trained on is known.", _environment
         ),
         CheckPlan(
@@ -119,16 +116,19 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
         ),
         CheckPlan(
             "merged_model",
-            "safetensors_only",
-            "No pickle, no code.",
-            lambda r: _safe(r, "merged_model"),
+            "predictions_agree",
+            "Merged model and adapter on the base model answer golden examples alike.",
+            lambda r: _predictions_agree(r, gates.merge_predictions),
+            {"minimum": gates.merge_predictions},
         ),
+        base_model.safetensors_only("merged_model"),
+        base_model.special_tokens("merged_model"),
         CheckPlan(
             "merged_model",
             "template",
             "The model carries the template that it was trained with.",
             _merged_template,
-            {"template": chat_format(model).digest},
+            version="2",
         ),
     ]
 
@@ -140,31 +140,11 @@ def questions_digest(model: ModelFolder) -> str:
     return file_digest(path)
 
 
-def _build_base(reading: Reading, tools: Tools) -> Built:
-    base = reading.model.settings.base_model
-    source = base.source
-    if source.startswith("folder:"):
-        source = f"folder:{reading.model.resolve(source.removeprefix('folder:'))}"
-    output = reading.home / "work" / "base" / base.name
-    shutil.rmtree(output, ignore_errors=True)
-    tools.step("prepare_base", {"source": source, "output": str(output)})
-    if not speaks_chatml(output):
-        raise ValueError(
-            f"base model {base.name}: its tokenizer has no <|im_start|> and <|im_end|> tokens, so "
-            "the ChatML template cannot be used; choose a ChatML model (SmolLM2, Qwen 2.5)"
-        )
-    artifact = reading.store.put_folder("model", output)
-    shutil.rmtree(output)
-    size = sum(path.stat().st_size for path in artifact.path.rglob("*") if path.is_file())
-    return Built(
-        artifact, facts={"name": base.name, "source": base.source, "megabytes": size // 2**20}
-    )
-
-
 def _build_baseline(reading: Reading, tools: Tools) -> Built:
     model = reading.model
     records = reading.records("cleaned_dataset")
-    context = min(model.settings.base_model.context_length, _BASELINE_CONTEXT)
+    family = base_format(reading.artifact("base_model").path)
+    context = model.settings.base_model.context_length or family.context_length
     name = "baseline"
     asking = AskSettings(
         model=name,
@@ -178,9 +158,9 @@ def _build_baseline(reading: Reading, tools: Tools) -> Built:
         tools,
         folder=reading.artifact("base_model").path,
         name=name,
-        max_model_len=context,
+        max_model_len=min(context, _BASELINE_CONTEXT),
         asking=asking,
-        render_question=_question_renderer(model),
+        render_question=_question_renderer(reading),
     )
     tools.say("Linear probe: TF-IDF and logistic regression on the cleaned dataset")
     probe = probe_scores(records, prediction.examples_of(reading), model.labels())
@@ -206,8 +186,8 @@ def _build_baseline(reading: Reading, tools: Tools) -> Built:
     )
 
 
-def _question_renderer(model: ModelFolder) -> Any:
-    chat = chat_format(model)
+def _question_renderer(reading: Reading) -> Any:
+    chat = chat_format(reading)
     return lambda text: chat.render(text, "", GENERAL_SYSTEM)[0]
 
 
@@ -220,12 +200,14 @@ def _build_adapter(reading: Reading, tools: Tools) -> Built:
     picked = [{key: row[key] for key in ("record_id", "prompt", "completion")} for row in rows]
     write_bytes(work / "train.jsonl", jsonl_bytes(picked))
     shutil.rmtree(output, ignore_errors=True)
+    folder = reading.artifact("base_model").path
     options = training.model_dump(exclude_none=True)
+    options["lora"] = _adapter_shape(reading)
     tools.step(
         "train",
         {
             **options,
-            "base_model": str(reading.artifact("base_model").path),
+            "base_model": str(folder),
             "base_name": settings.base_model.name,
             "base_digest": base.digest,
             "train_file": str(work / "train.jsonl"),
@@ -237,21 +219,43 @@ def _build_adapter(reading: Reading, tools: Tools) -> Built:
     )
     result = json.loads((output / "result.json").read_text(encoding="utf-8"))
     log = read_jsonl(output / "train_log.jsonl")
+    batch = json.loads((output / "batch.json").read_text(encoding="utf-8"))
     artifact = reading.store.put_folder("adapter", output / "adapter")
     stored_log = reading.store.put_records("train_log", log)
     shutil.rmtree(work)
     return Built(
         artifact,
         facts=result,
-        attachments={"train_log": stored_log},
+        attachments={"train_log": stored_log, "batch": reading.store.put_records("batch", batch)},
         pictures={
             "loss": pictures.loss_curve([row["step"] for row in log], [row["loss"] for row in log])
         },
+        tables={"a batch, decoded": token_table(_showable(reading, rows, batch))},
     )
 
 
+def _adapter_shape(reading: Reading) -> dict[str, Any] | None:
+    """Return the adapter's shape, its modules the family's unless the settings name some."""
+    training = reading.model.settings.training
+    if training.method == "full":
+        return None
+    family = base_format(reading.artifact("base_model").path)
+    shape = training.lora.model_dump(exclude_none=True)
+    return {"target_modules": family.target_modules, **shape}
+
+
+def _showable(
+    reading: Reading, rows: list[dict[str, Any]], batch: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return what of a batch may lie in the UI's database: no records that could be secret."""
+    general = {row["record_id"] for row in rows if row["origin"] == "general"}
+    every = reading.model.settings.cleaning.allowed_data_class in _SHOWN_CLASSES
+    shown = [example for example in batch if every or example["record_id"] in general]
+    return shown[:_EXAMPLES_SHOWN]
+
+
 def _build_merged(reading: Reading, tools: Tools) -> Built:
-    chat = chat_format(reading.model)
+    chat = trained_format(reading)
     work = reading.home / "work" / reading.model.name / "merge"
     output = work / "result"
     rows = [row for row in reading.records("training_set") if row["origin"] == "domain"]
@@ -260,6 +264,12 @@ def _build_merged(reading: Reading, tools: Tools) -> Built:
         for row in rows[:_AGREEMENT_ROWS]
     ]
     write_bytes(work / "agreement.jsonl", jsonl_bytes(picked))
+    asked = [
+        dict(zip(("prompt", "completion"), chat.render(e.input, e.output), strict=True))
+        | {"record_id": e.example_id}
+        for e in prediction.examples_of(reading)[:_GOLDEN_PROMPTS]
+    ]
+    write_bytes(work / "prompts.jsonl", jsonl_bytes(asked))
     shutil.rmtree(output, ignore_errors=True)
     tools.step(
         "merge",
@@ -271,21 +281,14 @@ def _build_merged(reading: Reading, tools: Tools) -> Built:
             "end_of_turn": chat.end_of_turn,
             "max_new_tokens": reading.model.settings.task.max_new_tokens,
             "agreement_file": str(work / "agreement.jsonl"),
+            "prompts_file": str(work / "prompts.jsonl"),
+            "method": reading.model.settings.training.method,
         },
     )
     result = json.loads((output / "result.json").read_text(encoding="utf-8"))
     artifact = reading.store.put_folder("model", output / "model")
     shutil.rmtree(work)
     return Built(artifact, facts=result)
-
-
-def _safe(reading: Reading, asset: str) -> Outcome:
-    files = [path for path in reading.artifact(asset).path.rglob("*") if path.is_file()]
-    unsafe = sorted(path.name for path in files if path.suffix in _UNSAFE)
-    weights = sum(path.suffix == ".safetensors" for path in files)
-    passed = not unsafe and weights > 0
-    text = f"{weights} safetensors files, {len(unsafe)} files that could run code {unsafe[:3]}"
-    return Outcome(passed, text, {"safetensors": weights, "unsafe": unsafe})
 
 
 def _justified(reading: Reading, target: float, margin: float) -> Outcome:
@@ -326,15 +329,60 @@ def _environment(reading: Reading) -> Outcome:
     return Outcome(not missing, text, {"environment": recorded})
 
 
+def _learned(reading: Reading) -> Outcome:
+    counter = TokenCounter(reading.artifact("base_model").path)
+    rows = {row["record_id"]: row for row in reading.records("training_set")}
+    end = trained_format(reading).end_of_turn
+    expected = sum(counter.count(row["completion"]) for row in reading.records("training_set"))
+    trained = int(reading.manifest("adapter").facts["trained_tokens"])
+    bad = []
+    for example in reading.attached_records("adapter", "batch"):
+        learned = [token["trained"] for token in example["tokens"]]
+        row, count = rows[example["record_id"]], sum(learned)
+        ends = example["tokens"][-1]["text"] == end
+        at_the_end = learned == [False] * (len(learned) - count) + [True] * count
+        if not (count == counter.count(row["completion"]) and ends and at_the_end):
+            bad.append(example["record_id"])
+    text = (
+        f"{trained} tokens carried loss, the completions have {expected}; "
+        f"{len(bad)} of the batch's examples learned something else"
+    )
+    measured = {"trained_tokens": trained, "completion_tokens": expected, "first": bad[:5]}
+    against = {"training_set": reading.digest("training_set")}
+    return Outcome(trained == expected and not bad, text, measured, against)
+
+
 def _agrees(reading: Reading, minimum: float) -> Outcome:
     facts = reading.manifest("merged_model").facts
     agreement = float(facts["agreement"])
     text = f"{agreement:.2%} of the next tokens agree, {minimum:.2%} asked for"
-    return Outcome(agreement >= minimum, text, {"agreement": agreement})
+    measured = {name: float(facts[name]) for name in ("agreement", "mean_kl")}
+    other = facts.get("alternative")
+    if other:
+        text += (
+            f" (mean divergence {facts['mean_kl']:.5f} nats); merged into the base before it was "
+            f"quantised {other['agreement']:.2%} would ({other['mean_kl']:.5f} nats)"
+        )
+        measured |= {f"alternative_{name}": float(other[name]) for name in tuple(measured)}
+    return Outcome(agreement >= minimum, text, measured)
+
+
+def _predictions_agree(reading: Reading, minimum: float) -> Outcome:
+    facts = reading.manifest("merged_model").facts
+    same, asked = int(facts["same_predictions"]), int(facts["predictions"])
+    text = f"{same} of {asked} golden answers are the same, {minimum:.0%} asked for"
+    measured = {"same": same, "asked": asked}
+    other = facts.get("alternative")
+    if other:
+        measured["alternative_same"] = int(other["same_predictions"])
+        text += f"; {other['same_predictions']} would be, merged into the base as it was"
+    against = {"golden_set": reading.digest("golden_set")}
+    return Outcome(exact(same) >= exact(minimum) * asked, text, measured, against)
 
 
 def _merged_template(reading: Reading) -> Outcome:
-    path = reading.artifact("merged_model").path / "chat_template.jinja"
-    same = path.exists() and path.read_text(encoding="utf-8") == chat_format(reading.model).template
-    text = "carries the template of training" if same else "carries another chat template"
-    return Outcome(same, f"the merged model {text}", {"same": same})
+    carried = served_format(reading.artifact("merged_model").path).digest
+    trained = trained_format(reading).digest
+    text = f"carries template {carried[:12]}, trained was with {trained[:12]}"
+    against = {"training_set": reading.digest("training_set")}
+    return Outcome(carried == trained, f"the merged model {text}", {"template": carried}, against)

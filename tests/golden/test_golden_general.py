@@ -64,6 +64,7 @@ def test_requests_allow_nothing_but_a_choice() -> None:
     [plain] = request_rows([OCEAN], "m", render=lambda prompt: f"<user>{prompt}</user>")
     assert plain["path"] == "/v1/completions"
     assert plain["body"]["prompt"].startswith("<user>Largest ocean?")
+    assert plain["body"]["add_special_tokens"] is False
     assert "messages" not in plain["body"]
 
 

@@ -116,7 +116,9 @@ def test_programs_end_with_2_and_one_sentence(program: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": "full"}, "method must be 'lora', not 'full'"),
+        ({"method": "dora"}, "method must be one of lora, qlora, full, not 'dora'"),
+        ({"method": "full"}, "lora must be null with method 'full'"),
+        ({"lora": None}, "lora must be the adapter's shape with method 'lora'"),
         ({"epochs": 0}, "epochs must be greater than 0"),
         ({"lora": {"r": 0, "alpha": 1, "dropout": 0, "target_modules": ["q"]}}, "lora needs r"),
         ({"lora": {"r": 1, "alpha": 1, "dropout": 0, "target_modules": "q"}}, "must be a list"),

@@ -81,6 +81,7 @@ def test_agreement_falls_when_the_merge_is_of_another_adapter(
         "agreement": 1.0,
         "agreement_everywhere": 1.0,
         "positions": agreement.measure(adapted, base, tokenizer, rows)["positions"],
+        "mean_kl": 0.0,
         "max_logit_difference": 0.0,
         "mean_logit_difference": 0.0,
         "prompts": 12,
@@ -121,6 +122,8 @@ def test_same_inputs_give_the_same_bytes(merge_settings: Make, tmp_path: Path) -
         ({"end_of_turn": "a"}, "end_of_turn 'a' is no special token"),
         ({"adapter": "nowhere"}, "nowhere: is no adapter folder"),
         ({"chat_template": " "}, "chat_template is empty"),
+        ({"method": "full"}, "is no whole model"),
+        ({"method": "dora"}, "method must be one of lora, qlora, full, not 'dora'"),
         ({"max_new_tokens": 0}, "max_new_tokens must be at least 1"),
     ],
 )

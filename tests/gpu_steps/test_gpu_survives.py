@@ -163,8 +163,8 @@ def fail_above(monkeypatch: pytest.MonkeyPatch, rows: int, step: int = 1) -> Non
     forward = CompletionTrainer.compute_loss
 
     def limited(self: Any, model: Any, inputs: dict[str, Any], *rest: Any, **options: Any) -> Any:
+        held = len(inputs["labels"])
         loss = forward(self, model, inputs, *rest, **options)
-        held = len(inputs.get("input_ids", inputs.get("inputs_embeds")))
         if self.state.global_step + 1 >= step and held > rows:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return loss

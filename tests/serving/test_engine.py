@@ -43,6 +43,7 @@ def test_the_command_is_the_measured_one(folder: Path, python: Path) -> None:
         "--max-model-len 512 --dtype bfloat16",
         "--enforce-eager --block-size 32 --load-format safetensors",
         "--distributed-executor-backend uni",
+        "--chat-template-content-format string",
     ):
         assert part in line
     assert "trust" not in line
