@@ -89,11 +89,13 @@ def predict(
     requests += [{**row, "id": f"general:{row['id']}"} for row in general]
     timeout = reading.model.settings.serving.startup_timeout_s
     served = Served(folder, name, max_model_len, timeout)
-    answers, latency = ask_served(reading.home / "work", tools, served, requests)
+    rows = ask_served(reading.home / "work", tools, served, requests)
+    answers = answers_of(rows)
+    times = sorted(row["latency_s"] for key, row in rows.items() if key.startswith("golden:"))
     return Scored(
         task_scores(examples, answers, reading.model.labels()),
         _general_scores(questions, answers),
-        latency,
+        {"p50_s": times[len(times) // 2], "p95_s": times[int(len(times) * 0.95)]},
     )
 
 
@@ -116,8 +118,8 @@ def golden_requests(examples: Sequence[Example], asking: AskSettings) -> list[di
 
 def ask_served(
     work: Path, tools: Tools, served: Served, requests: Sequence[Mapping[str, Any]]
-) -> tuple[dict[str, str | None], dict[str, float]]:
-    """Start the engine, ask, stop it; return answers by request id, and latencies in seconds.
+) -> dict[str, dict[str, Any]]:
+    """Start the engine, ask, stop it; return what it answered by request id.
 
     Raises:
         ValueError: if a request stays without an answer.
@@ -149,9 +151,12 @@ def ask_served(
     failed = [row for row in rows if "error" in row]
     if failed:
         raise ValueError(f"request {failed[0]['id']} failed: {failed[0]['error']}")
-    answers: dict[str, str | None] = {row["id"]: answer_text(row["response"]) for row in rows}
-    times = sorted(row["latency_s"] for row in rows if row["id"].startswith("golden:"))
-    return answers, {"p50_s": times[len(times) // 2], "p95_s": times[int(len(times) * 0.95)]}
+    return {row["id"]: row for row in rows}
+
+
+def answers_of(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, str | None]:
+    """Return the texts that an engine answered, by request id."""
+    return {key: answer_text(row["response"]) for key, row in rows.items()}
 
 
 def task_scores(

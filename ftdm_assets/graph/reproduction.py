@@ -24,7 +24,7 @@ from ftdm_assets.provenance.comparison import environment_differences, package_d
 from ftdm_assets.provenance.digests import folder_digest
 from ftdm_assets.provenance.environment import commit, now
 from ftdm_assets.provenance.statements import Manifest, Reproduction
-from ftdm_assets.provenance.store import ArtifactStore
+from ftdm_assets.provenance.store import ArtifactStore, StoreError
 from ftdm_assets.settings import ServingSettings
 from serving.engine import EngineError
 
@@ -92,7 +92,13 @@ def _input(store: ArtifactStore, manifest: Manifest, asset: str) -> Manifest:
             f"manifest {manifest.manifest_digest()[:12]} of {manifest.model}/{manifest.asset} "
             f"names no {asset}: it cannot be followed"
         )
-    return store.manifest(manifest.model, asset, ref.manifest)
+    found = store.manifest(manifest.model, asset, ref.manifest)
+    if found.digest != ref.digest:
+        raise ReproductionError(
+            f"{manifest.model}/{manifest.asset} was made from {asset} {ref.digest}, but the "
+            f"manifest that it names is of {found.digest}"
+        )
+    return found
 
 
 def reproduce(
@@ -125,14 +131,7 @@ def reproduce(
             compared = _scored(store, work, tools, recorded, made.model)
         except (ValueError, EngineError) as error:
             problem = str(error)
-    facts = recorded.adapter.facts.get("environment", {})
-    differences = [
-        *environment_differences(facts, made.environment),
-        *package_differences(read_packages(store, recorded.adapter.attachments), made.packages),
-        *environment_differences(
-            {"code": recorded.adapter.environment.get("commit")}, {"code": commit()}
-        ),
-    ]
+    differences = _differences(store, recorded.adapter, made)
     outcome, reason = judge(recorded.digests, made.digests, compared, differences, problem)
     return Reproduction(
         asset=recorded.version.asset,
@@ -150,6 +149,16 @@ def reproduce(
         seconds=round(time.monotonic() - started, 1),
         finished_at=now(),
     )
+
+
+def _differences(store: ArtifactStore, adapter: Manifest, made: Rerun) -> list[dict[str, Any]]:
+    then = {**adapter.facts["environment"], "code": adapter.environment.get("commit")}
+    found = environment_differences(then, {**made.environment, "code": commit()})
+    try:
+        return found + package_differences(read_packages(store, adapter.attachments), made.packages)
+    except StoreError:
+        # The list explains, it decides nothing; its digest was compared above.
+        return found
 
 
 def _require(store: ArtifactStore, recorded: Recorded, what: str, kind: str, digest: str) -> None:
@@ -235,7 +244,7 @@ def _scored(
     )
     tools.say(f"scoring on {len(examples)} golden examples")
     requests = prediction.golden_requests(examples, asking)
-    answers, _ = prediction.ask_served(work, tools, served, requests)
+    answers = prediction.answers_of(prediction.ask_served(work, tools, served, requests))
     scores = prediction.task_scores(examples, answers, config["labels"])
     facts = recorded.scores.facts
     return compare_scores(facts["correct"], facts["examples"], scores.correct, scores.total)

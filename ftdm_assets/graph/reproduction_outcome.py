@@ -35,7 +35,10 @@ def judge(
     told = _told(scores, problem)
     other = [asset for asset, digest in recorded.items() if made[asset] != digest]
     if not other:
-        return "bit_for_bit", "; ".join(["reproduced, bit for bit", *told])
+        count = f"{len(differences)} {'entry' if len(differences) == 1 else 'entries'}"
+        beside = f", with {count} of the environment different"
+        first = f"reproduced, bit for bit{beside if differences else ''}"
+        return "bit_for_bit", "; ".join([first, *told])
     names = " and ".join(other)
     parts = [f"{names} came out with other digests", _environment_told(differences), *told]
     if scores.get("agree"):

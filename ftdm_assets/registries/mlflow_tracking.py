@@ -12,11 +12,14 @@ import contextlib
 import json
 import os
 import re
+import socket
+import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ftdm_assets.registries.mlflow_registry import RUN_TAG, experiment_of, open_client
 
@@ -28,6 +31,8 @@ _METRICS_A_BATCH = 1000
 _CONTEXT_TAG = "mlflow.data.context"
 _LEFT_OPEN_SECONDS = 3600
 _TIMEOUTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "15", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
+_DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_PROBE_SECONDS = 10
 _ERROR_TEXT = 400
 
 
@@ -86,7 +91,25 @@ def without_secrets(text: str) -> str:
     return re.sub(r"//[^/@\s]+@", "//", text)
 
 
+def _require_database(uri: str) -> None:
+    """Fail at once where MLflow's database cannot be had; MLflow would try for minutes.
+
+    A server with a web address is asked by MLflow itself, which knows proxies.
+    """
+    place = urlsplit(uri)
+    scheme = place.scheme.partition("+")[0]
+    if scheme == "sqlite":
+        path = Path(uri.partition(":///")[2])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.closing(sqlite3.connect(path, timeout=_PROBE_SECONDS)) as database:
+            database.execute("PRAGMA user_version")
+    elif place.hostname and scheme in _DATABASE_PORTS:
+        address = (place.hostname, place.port or _DATABASE_PORTS[scheme])
+        socket.create_connection(address, timeout=_PROBE_SECONDS).close()
+
+
 def _track(uri: str, artifacts: Path, run: TrainingRun) -> dict[str, str]:
+    _require_database(uri)
     client = open_client(uri)
     experiment = experiment_of(client, run.model, artifacts, uri)
     _close_left_open(client, experiment, run.adapter)
