@@ -112,8 +112,9 @@ def fingerprint(config: Train) -> str:
 
 
 def train(config: Train, reporter: Reporter) -> None:
-    """Train and write `output`: adapter/, batch.json, train_log.jsonl and result.json."""
+    """Train; write `output`: adapter, batch.json, train_log.jsonl, packages.txt, result.json."""
     from gpu_steps import methods, training  # torch and TRL: not before the configuration is right
+    from gpu_steps.environment import package_list
     from gpu_steps.rows import read_rows
 
     rows = read_rows(config.train_file)
@@ -123,6 +124,7 @@ def train(config: Train, reporter: Reporter) -> None:
         methods.save(run.model, config, folder / "adapter")
         write_json(folder / "batch.json", run.batch)
         write_json_lines(folder / "train_log.jsonl", run.log)
+        (folder / "packages.txt").write_text(package_list(), encoding="utf-8")
         write_json(folder / "result.json", run.result)
     shutil.rmtree(checkpoints, ignore_errors=True)
 

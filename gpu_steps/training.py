@@ -169,5 +169,5 @@ def _result(trainer: CompletionTrainer, log: list[dict[str, Any]], resumed: bool
         "packed": trainer.collate.packed,
         "trainable_parameters": sum(one.numel() for one in parameters if one.requires_grad),
         "resumed": resumed,
-        "environment": environment(),
+        "environment": environment(trainer.model, trainer.args.seed),
     }

@@ -24,6 +24,7 @@ class Verification:
     verdicts: int = 0
     sign_offs: int = 0
     publications: int = 0
+    reproductions: int = 0
     problems: list[str] = field(default_factory=list)
 
 
@@ -99,6 +100,7 @@ def _statements(store: ArtifactStore, key: tuple[str, str, str], found: Verifica
         "verdicts": store.verdicts,
         "sign_offs": store.sign_offs,
         "publications": store.publications,
+        "reproductions": store.reproductions,
     }
     for name, read in readers.items():
         try:

@@ -14,7 +14,9 @@ _USAGE = (
     "serving.home.HomeError",
 )
 _NO = (
+    "ftdm_assets.compute.process.StepFailedError",
     "ftdm_assets.graph.evidence.RefusedError",
+    "ftdm_assets.graph.reproduction.ReproductionError",
     "ftdm_assets.provenance.hash_chain.ChainError",
     "ftdm_assets.provenance.store.StoreError",
     "ftdm_assets.registries.hub_repo.HubMismatchError",

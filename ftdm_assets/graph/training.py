@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from typing import Any
 
 from ftdm_assets import pictures
@@ -9,7 +10,9 @@ from ftdm_assets.chat import base_format, served_format
 from ftdm_assets.graph import base_model, prediction
 from ftdm_assets.graph.baseline import few_shot_prompt, probe_scores
 from ftdm_assets.graph.dataset import GENERAL_SYSTEM, chat_format, trained_format
+from ftdm_assets.graph.kept_step import STEP, KeptStep, agreement_rows, write_rows
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading, Tools
+from ftdm_assets.graph.training_record import Training, environment_recorded, recorded
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.provenance.digests import file_digest
 from ftdm_assets.provenance.files import jsonl_bytes, read_jsonl, write_bytes
@@ -20,7 +23,6 @@ from golden.statistics import exact
 
 GROUP = "training"
 _BASELINE_CONTEXT = 4096
-_AGREEMENT_ROWS = 32
 _GOLDEN_PROMPTS = 32
 _EXAMPLES_SHOWN = 3
 _SHOWN_CLASSES = {"public", "internal"}
@@ -105,7 +107,11 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
             _learned,
         ),
         CheckPlan(
-            "adapter", "environment_recorded", "What it was trained on is known.", _environment
+            "adapter",
+            "environment_recorded",
+            "What it was trained on is known.",
+            environment_recorded,
+            version="2",
         ),
         CheckPlan(
             "merged_model",
@@ -197,36 +203,45 @@ def _build_adapter(reading: Reading, tools: Tools) -> Built:
     work = reading.home / "work" / reading.model.name / "train"
     output = work / "result"
     rows = reading.records("training_set")
-    picked = [{key: row[key] for key in ("record_id", "prompt", "completion")} for row in rows]
-    write_bytes(work / "train.jsonl", jsonl_bytes(picked))
+    write_rows(work / "train.jsonl", rows)
     shutil.rmtree(output, ignore_errors=True)
-    folder = reading.artifact("base_model").path
     options = training.model_dump(exclude_none=True)
     options["lora"] = _adapter_shape(reading)
-    tools.step(
+    step = KeptStep(
         "train",
         {
             **options,
-            "base_model": str(folder),
             "base_name": settings.base_model.name,
             "base_digest": base.digest,
-            "train_file": str(work / "train.jsonl"),
-            "output": str(output),
-            "work": str(work),
             "max_length": settings.serving.max_model_len,
             "dtype": prediction.DTYPE,
         },
     )
-    result = json.loads((output / "result.json").read_text(encoding="utf-8"))
+    started = time.monotonic()
+    step.run(
+        tools,
+        {
+            "base_model": reading.artifact("base_model").path,
+            "train_file": work / "train.jsonl",
+            "output": output,
+            "work": work,
+        },
+    )
+    seconds = time.monotonic() - started
     log = read_jsonl(output / "train_log.jsonl")
     batch = json.loads((output / "batch.json").read_text(encoding="utf-8"))
     artifact = reading.store.put_folder("adapter", output / "adapter")
     stored_log = reading.store.put_records("train_log", log)
+    facts, attachments = recorded(reading, tools, Training(step, artifact, output, log, seconds))
     shutil.rmtree(work)
     return Built(
         artifact,
-        facts=result,
-        attachments={"train_log": stored_log, "batch": reading.store.put_records("batch", batch)},
+        facts=facts,
+        attachments={
+            "train_log": stored_log,
+            "batch": reading.store.put_records("batch", batch),
+            **attachments,
+        },
         pictures={
             "loss": pictures.loss_curve([row["step"] for row in log], [row["loss"] for row in log])
         },
@@ -258,12 +273,7 @@ def _build_merged(reading: Reading, tools: Tools) -> Built:
     chat = trained_format(reading)
     work = reading.home / "work" / reading.model.name / "merge"
     output = work / "result"
-    rows = [row for row in reading.records("training_set") if row["origin"] == "domain"]
-    picked = [
-        {key: row[key] for key in ("record_id", "prompt", "completion")}
-        for row in rows[:_AGREEMENT_ROWS]
-    ]
-    write_bytes(work / "agreement.jsonl", jsonl_bytes(picked))
+    write_rows(work / "agreement.jsonl", agreement_rows(reading.records("training_set")))
     asked = [
         dict(zip(("prompt", "completion"), chat.render(e.input, e.output), strict=True))
         | {"record_id": e.example_id}
@@ -271,24 +281,29 @@ def _build_merged(reading: Reading, tools: Tools) -> Built:
     ]
     write_bytes(work / "prompts.jsonl", jsonl_bytes(asked))
     shutil.rmtree(output, ignore_errors=True)
-    tools.step(
+    step = KeptStep(
         "merge",
         {
-            "base_model": str(reading.artifact("base_model").path),
-            "adapter": str(reading.artifact("adapter").path),
-            "output": str(output),
             "chat_template": chat.template,
             "end_of_turn": chat.end_of_turn,
             "max_new_tokens": reading.model.settings.task.max_new_tokens,
-            "agreement_file": str(work / "agreement.jsonl"),
-            "prompts_file": str(work / "prompts.jsonl"),
             "method": reading.model.settings.training.method,
+        },
+    )
+    step.run(
+        tools,
+        {
+            "base_model": reading.artifact("base_model").path,
+            "adapter": reading.artifact("adapter").path,
+            "output": output,
+            "agreement_file": work / "agreement.jsonl",
+            "prompts_file": work / "prompts.jsonl",
         },
     )
     result = json.loads((output / "result.json").read_text(encoding="utf-8"))
     artifact = reading.store.put_folder("model", output / "model")
     shutil.rmtree(work)
-    return Built(artifact, facts=result)
+    return Built(artifact, facts=result, attachments={STEP: step.keep(reading.store)})
 
 
 def _justified(reading: Reading, target: float, margin: float) -> Outcome:
@@ -317,16 +332,6 @@ def _loss_fell(reading: Reading) -> Outcome:
     text = f"the loss went from {first:.3f} to {final:.3f} in {facts['steps']} steps"
     passed = final < first < float("inf")
     return Outcome(passed, text, {"first_loss": first, "final_loss": final})
-
-
-def _environment(reading: Reading) -> Outcome:
-    recorded = dict(reading.manifest("adapter").facts.get("environment", {}))
-    needed = ("python", "torch", "transformers", "trl", "peft")
-    missing = [name for name in needed if not recorded.get(name)]
-    text = (
-        f"missing: {', '.join(missing)}" if missing else "Python, packages and machine are recorded"
-    )
-    return Outcome(not missing, text, {"environment": recorded})
 
 
 def _learned(reading: Reading) -> Outcome:

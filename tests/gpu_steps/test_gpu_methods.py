@@ -87,14 +87,14 @@ def test_qlora_learns_and_merges_into_what_the_quantiser_saw(
 def test_cut_and_resumed_qlora_equals_an_unbroken_one(
     train_settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gpu_steps.training._REPORT_SECONDS", 0.0)
+    monkeypatch.setattr("gpu_steps.trainer._REPORT_SECONDS", 0.0)
     same_when_cut(train_settings, tmp_path, {"method": "qlora", "epochs": 2})
 
 
 def test_cut_and_resumed_full_training_equals_an_unbroken_one(
     train_settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gpu_steps.training._REPORT_SECONDS", 0.0)
+    monkeypatch.setattr("gpu_steps.trainer._REPORT_SECONDS", 0.0)
     same_when_cut(train_settings, tmp_path, {**FULL, "epochs": 2})
 
 
