@@ -139,6 +139,20 @@ def trace(
 
 
 @app.command()
+def reproduce(
+    version: Annotated[str, typer.Argument(help="A version, such as support_tickets-v0001.")],
+    scores: Annotated[
+        bool, typer.Option("--scores", help="Compare the scores too; else only if digests differ.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Run a version's training again from its manifest; compare digests, or else scores."""
+    from ftdm_assets.commands.reproduce import reproduce as command
+
+    raise typer.Exit(command(version, scores, as_json))
+
+
+@app.command()
 def review(
     model: Model,
     by: Annotated[str | None, typer.Option(help="Who signs; else FTDM_ACTOR or the user.")] = None,

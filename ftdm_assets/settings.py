@@ -236,6 +236,19 @@ class TrainingSettings(_Section):
     seed: int = Field(42, ge=0, examples=[42])
 
 
+class PriceSettings(_Section):
+    """What an hour of the training machine costs; without it no cost is stated."""
+
+    per_hour: float = Field(ge=0, examples=[2.5])
+    currency: str = Field(pattern=r"^[A-Z]{3}$", examples=["EUR"])
+
+
+class ComputeSettings(_Section):
+    """The machine that trains; nothing here changes what is trained."""
+
+    price: PriceSettings | None = Field(None, examples=[{"per_hour": 2.5, "currency": "EUR"}])
+
+
 class GateSettings(_Section):
     """The levels that a candidate has to reach. Points are percentage points."""
 
@@ -290,6 +303,7 @@ class DomainModelSettings(_Section):
     general: GeneralSettings = GeneralSettings()
     base_model: BaseModelSettings = BaseModelSettings()
     training: TrainingSettings = TrainingSettings()
+    compute: ComputeSettings = ComputeSettings()
     gates: GateSettings = GateSettings()
     registry: RegistrySettings = RegistrySettings()
     serving: ServingSettings = ServingSettings()

@@ -95,8 +95,9 @@ def fingerprint(config: Train) -> str:
 
 
 def train(config: Train, reporter: Reporter) -> None:
-    """Train and write `output`: adapter/, train_log.jsonl and result.json."""
+    """Train and write `output`: adapter/, train_log.jsonl, packages.txt and result.json."""
     from gpu_steps import training  # torch and TRL: not before the configuration is right
+    from gpu_steps.environment import package_list
     from gpu_steps.rows import read_rows
 
     rows = read_rows(config.train_file)
@@ -105,6 +106,7 @@ def train(config: Train, reporter: Reporter) -> None:
         run = training.run(config, rows, checkpoints, reporter)
         training.save_adapter(run.model, config.base_name, folder / "adapter")
         write_json_lines(folder / "train_log.jsonl", run.log)
+        (folder / "packages.txt").write_text(package_list(), encoding="utf-8")
         write_json(folder / "result.json", run.result)
     shutil.rmtree(checkpoints, ignore_errors=True)
 

@@ -236,5 +236,5 @@ def _result(
         "trained_tokens": sum(example.trained_tokens for example in examples),
         "trainable_parameters": sum(one.numel() for one in parameters if one.requires_grad),
         "resumed": resumed,
-        "environment": environment(),
+        "environment": environment(trainer.model, trainer.args.seed),
     }

@@ -23,6 +23,7 @@ class Verification:
     manifests: int = 0
     verdicts: int = 0
     sign_offs: int = 0
+    reproductions: int = 0
     problems: list[str] = field(default_factory=list)
 
 
@@ -100,6 +101,10 @@ def _statements(store: ArtifactStore, key: tuple[str, str, str], found: Verifica
         found.problems.append(str(error))
     try:
         found.sign_offs += len(store.sign_offs(*key))
+    except (StoreError, ValueError) as error:
+        found.problems.append(str(error))
+    try:
+        found.reproductions += len(store.reproductions(*key))
     except (StoreError, ValueError) as error:
         found.problems.append(str(error))
 

@@ -13,6 +13,8 @@ _USAGE = (
     "serving.home.HomeError",
 )
 _NO = (
+    "ftdm_assets.compute.process.StepFailedError",
+    "ftdm_assets.graph.reproduction.ReproductionError",
     "ftdm_assets.provenance.hash_chain.ChainError",
     "ftdm_assets.provenance.store.StoreError",
     "serving.versions.PointerError",

@@ -1,13 +1,11 @@
 """``ftdm run``: materialise what is not current, judge what is not judged, say what came out."""
 
-import fcntl
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from ftdm_assets.commands import output
-from ftdm_assets.home import dagster_home, home
+from ftdm_assets.commands.alone import alone
+from ftdm_assets.home import dagster_home
 from ftdm_assets.model_folder import load_model
 from ftdm_assets.settings import SettingsError
 
@@ -32,7 +30,7 @@ def run(name: str, select: str | None, as_json: bool) -> int:
         raise SettingsError(
             f"--select: there is no asset {strange}; assets: {', '.join(sorted(known))}"
         )
-    with _alone(name):
+    with alone(name, f"ftdm run {name}"):
         return _run(graph, chosen, as_json, started)
 
 
@@ -61,18 +59,3 @@ def _run(graph: Any, chosen: set[str] | None, as_json: bool, started: float) -> 
                 seconds.update(watch.seconds)
         total = time.monotonic() - started
     return report(graph, Outcome(seconds, work.assets, problem, total), as_json)
-
-
-@contextmanager
-def _alone(name: str) -> Iterator[None]:
-    """Let one `ftdm run` of a model go at a time; the lock dies with the process."""
-    folder = home() / "run"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{name}.lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SettingsError(
-                f"another `ftdm run {name}` is going; wait for it, or stop it first"
-            ) from None
-        yield

@@ -5,7 +5,7 @@ from typing import Any
 from ftdm_assets.commands import output
 from ftdm_assets.home import store
 from ftdm_assets.provenance.lineage import Node, ancestry, registered
-from ftdm_assets.provenance.statements import Manifest
+from ftdm_assets.provenance.statements import Manifest, Reproduction
 from ftdm_assets.provenance.store import ArtifactStore, StoreError
 
 REGISTERED, DEPLOYED = "registered_version", "deployed_version"
@@ -40,6 +40,9 @@ def trace_document(artifacts: ArtifactStore, version: str) -> dict[str, Any]:
         "model": model,
         "merged_digest": made.facts.get("merged_digest"),
         "deployments": [_deployment(m) for m in deployments],
+        "reproductions": [
+            _reproduction(one) for one in artifacts.reproductions(model, REGISTERED, made.digest)
+        ],
         "ancestors": [_node(artifacts, node) for node in nodes],
     }
 
@@ -65,6 +68,12 @@ def registered_version(artifacts: ArtifactStore, version: str) -> Manifest:
 def _deployment(manifest: Manifest) -> dict[str, Any]:
     keys = ("kind", "from_version", "by", "at", "reason")
     return {key: manifest.facts.get(key) for key in keys}
+
+
+def _reproduction(found: Reproduction) -> dict[str, Any]:
+    keys = ("outcome", "reason", "recorded", "made", "scores", "code", "seconds", "finished_at")
+    differences = [dict(one) for one in found.differences]
+    return {**{key: getattr(found, key) for key in keys}, "differences": differences}
 
 
 def _node(artifacts: ArtifactStore, node: Node) -> dict[str, Any]:
@@ -103,6 +112,8 @@ def _show(document: dict[str, Any]) -> None:
     for one in document["deployments"]:
         before = f", before it {one['from_version']}" if one["from_version"] else ""
         output.say(f"  {one['kind']} at {one['at']} by {one['by']}{before}")
+    for one in document["reproductions"]:
+        output.say(f"  training run again at {one['finished_at']}: {one['reason']}")
     for node in document["ancestors"]:
         rows = f", {node['rows']} records" if node["rows"] is not None else ""
         output.say(f"\n{'  ' * node['depth']}{node['asset']}{rows}")

@@ -14,7 +14,6 @@ from ftdm_assets.graph.evidence import PRODUCTION, production
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading, Tools
 from ftdm_assets.graph.training import questions_digest
 from ftdm_assets.model_folder import ModelFolder
-from golden.client import AskSettings
 from golden.statistics import exact, mcnemar, points_below, wilson_interval
 
 GROUP = "evaluation"
@@ -93,7 +92,7 @@ def _build_scores(reading: Reading, tools: Tools) -> Built:
         folder=reading.artifact("merged_model").path,
         name=name,
         max_model_len=model.settings.serving.max_model_len,
-        asking=AskSettings(model=name, base_url="", max_tokens=model.settings.task.max_new_tokens),
+        asking=prediction.candidate_asking(name, model.settings.task.max_new_tokens),
         render_question=lambda text: chat.render(text, "", GENERAL_SYSTEM)[0],
     )
     baseline = reading.document("baseline_scores")

@@ -46,8 +46,12 @@ class Scored:
 
 def examples_of(reading: Reading) -> list[Example]:
     """Return the golden examples."""
+    return examples_in(reading.records("golden_set"))
+
+
+def examples_in(rows: Sequence[Mapping[str, Any]]) -> list[Example]:
+    """Return the examples of a stored golden set's rows."""
     names = Example.__dataclass_fields__
-    rows = reading.records("golden_set")
     examples = [Example(**{name: row[name] for name in names}) for row in rows]
     return sorted(examples, key=lambda example: example.example_id)
 
@@ -56,6 +60,16 @@ def questions_path(reading: Reading) -> Path:
     """Return the general questions: the settings' file, else the package's own."""
     named = reading.model.settings.general.questions
     return reading.model.resolve(named) if named else PACKAGE_QUESTIONS
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model folder as the production engine serves it, under ``name``."""
+
+    folder: Path
+    name: str
+    max_model_len: int
+    startup_timeout_s: float
 
 
 def predict(
@@ -70,7 +84,27 @@ def predict(
 ) -> Scored:
     """Ask the model in a folder the golden and the general questions, and score the answers."""
     examples, questions = examples_of(reading), read_questions(questions_path(reading))
-    requests = [
+    general = request_rows(questions, name, render=render_question)
+    requests = golden_requests(examples, asking)
+    requests += [{**row, "id": f"general:{row['id']}"} for row in general]
+    timeout = reading.model.settings.serving.startup_timeout_s
+    served = Served(folder, name, max_model_len, timeout)
+    answers, latency = ask_served(reading.home / "work", tools, served, requests)
+    return Scored(
+        task_scores(examples, answers, reading.model.labels()),
+        _general_scores(questions, answers),
+        latency,
+    )
+
+
+def candidate_asking(name: str, max_new_tokens: int) -> AskSettings:
+    """Return how a merged model is asked: its own template carries the instruction."""
+    return AskSettings(model=name, base_url="", max_tokens=max_new_tokens)
+
+
+def golden_requests(examples: Sequence[Example], asking: AskSettings) -> list[dict[str, Any]]:
+    """Return one request a golden example."""
+    return [
         {
             "id": f"golden:{e.example_id}",
             "path": "/v1/chat/completions",
@@ -78,41 +112,40 @@ def predict(
         }
         for e in examples
     ]
-    general = request_rows(questions, name, render=render_question)
-    requests += [{**row, "id": f"general:{row['id']}"} for row in general]
-    answers, latency = _run(reading, tools, folder, name, max_model_len, requests)
-    return Scored(
-        _task_scores(reading, examples, answers), _general_scores(questions, answers), latency
-    )
 
 
-def _run(
-    reading: Reading,
-    tools: Tools,
-    folder: Path,
-    name: str,
-    max_model_len: int,
-    requests: Sequence[Mapping[str, Any]],
+def ask_served(
+    work: Path, tools: Tools, served: Served, requests: Sequence[Mapping[str, Any]]
 ) -> tuple[dict[str, str | None], dict[str, float]]:
-    work = reading.home / "work" / "predict" / json_digest([name, list(requests)])[:16]
-    write_bytes(work / "requests.jsonl", jsonl_bytes(requests))
+    """Start the engine, ask, stop it; return answers by request id, and latencies in seconds.
+
+    Raises:
+        ValueError: if a request stays without an answer.
+    """
+    folder = work / "predict" / json_digest([served.name, list(requests)])[:16]
+    write_bytes(folder / "requests.jsonl", jsonl_bytes(requests))
     command = engine_command(
-        folder, name, free_port(), cores=None, max_model_len=max_model_len, dtype=DTYPE
+        served.folder,
+        served.name,
+        free_port(),
+        cores=None,
+        max_model_len=served.max_model_len,
+        dtype=DTYPE,
     )
     tools.step(
         "predict",
         {
             "engine": {**asdict(command), "argv": list(command.argv)},
-            "requests": str(work / "requests.jsonl"),
-            "output": str(work / "answers.jsonl"),
-            "result": str(work / "result.json"),
+            "requests": str(folder / "requests.jsonl"),
+            "output": str(folder / "answers.jsonl"),
+            "result": str(folder / "result.json"),
             "concurrency": CONCURRENCY,
-            "startup_timeout_s": reading.model.settings.serving.startup_timeout_s,
+            "startup_timeout_s": served.startup_timeout_s,
             "request_timeout_s": 120,
             "retries": 2,
         },
     )
-    rows = read_jsonl(work / "answers.jsonl")
+    rows = read_jsonl(folder / "answers.jsonl")
     failed = [row for row in rows if "error" in row]
     if failed:
         raise ValueError(f"request {failed[0]['id']} failed: {failed[0]['error']}")
@@ -121,11 +154,12 @@ def _run(
     return answers, {"p50_s": times[len(times) // 2], "p95_s": times[int(len(times) * 0.95)]}
 
 
-def _task_scores(
-    reading: Reading, examples: Sequence[Example], answers: Mapping[str, str | None]
+def task_scores(
+    examples: Sequence[Example], answers: Mapping[str, str | None], labels: Sequence[str]
 ) -> ClassificationScores:
+    """Score the answers to the golden requests."""
     predictions = {e.example_id: answers[f"golden:{e.example_id}"] for e in examples}
-    return score_classification(examples, predictions, reading.model.labels())
+    return score_classification(examples, predictions, labels)
 
 
 def _general_scores(

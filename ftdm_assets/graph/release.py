@@ -17,6 +17,7 @@ from ftdm_assets.model_card import model_card
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.provenance.environment import now
 from ftdm_assets.registries import mlflow_registry
+from ftdm_assets.registries.mlflow_tracking import MLFLOW_RUN
 from golden.client import AskSettings, EndpointError, ask_blocking
 from serving import deployment, stack
 from serving.pointer import PointerStore
@@ -90,6 +91,7 @@ def _build_registered(reading: Reading, tools: Tools) -> Built:
     scores, baseline = reading.document("eval_scores"), reading.document("baseline_scores")
     nodes = candidate_nodes(reading, ("merged_model", "eval_scores"))
     digests = {node.asset: node.manifest.digest for node in nodes}
+    trained = next(node.manifest for node in nodes if node.asset == "adapter")
     card = model_card(
         name=model.name,
         version=f"{model.name} ({merged.digest[:12]})",
@@ -102,7 +104,7 @@ def _build_registered(reading: Reading, tools: Tools) -> Built:
     tools.say("Registering in MLflow; a first registration takes some seconds longer")
     registered = mlflow_registry.register(
         registry_uri(reading),
-        reading.home / "mlflow" / "artifacts",
+        mlflow_registry.artifacts_folder(reading.home),
         mlflow_registry.Registration(
             model=model.name,
             folder=merged.path,
@@ -117,6 +119,7 @@ def _build_registered(reading: Reading, tools: Tools) -> Built:
             tags={f"ftdm.{asset}": digest for asset, digest in digests.items()},
             documents={"model_card.md": card},
             dagster_run_id=tools.run_id,
+            training_run_id=str(trained.facts.get(MLFLOW_RUN, "")),
         ),
     )
     document = {
@@ -142,7 +145,7 @@ def _build_registered(reading: Reading, tools: Tools) -> Built:
 
 def registry_uri(reading: Reading) -> str:
     """Return the registry's address: the settings', else SQLite in the home folder."""
-    return reading.model.settings.registry.tracking_uri or mlflow_registry.local_uri(reading.home)
+    return mlflow_registry.address(reading.model.settings.registry.tracking_uri, reading.home)
 
 
 def _build_deployed(reading: Reading, tools: Tools) -> Built:

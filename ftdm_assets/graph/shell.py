@@ -234,6 +234,8 @@ def _shown(value: Any) -> dg.MetadataValue[Any] | None:
         return dg.MetadataValue.int(value)
     if isinstance(value, float):
         return dg.MetadataValue.float(round(value, 4))
+    if isinstance(value, str) and value.startswith(("http://", "https://")):
+        return dg.MetadataValue.url(value)
     if isinstance(value, str):
         return dg.MetadataValue.text(value)
     return dg.MetadataValue.json(value) if value else None

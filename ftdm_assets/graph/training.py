@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from typing import Any
 
 from ftdm_assets import pictures
@@ -9,16 +10,17 @@ from ftdm_assets.chat import speaks_chatml
 from ftdm_assets.graph import prediction
 from ftdm_assets.graph.baseline import few_shot_prompt, probe_scores
 from ftdm_assets.graph.dataset import GENERAL_SYSTEM, chat_format
+from ftdm_assets.graph.kept_step import STEP, KeptStep, agreement_rows, write_rows
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading, Tools
+from ftdm_assets.graph.training_record import Training, environment_recorded, recorded
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.provenance.digests import file_digest
-from ftdm_assets.provenance.files import jsonl_bytes, read_jsonl, write_bytes
+from ftdm_assets.provenance.files import read_jsonl
 from golden.client import AskSettings
 from golden.statistics import exact
 
 GROUP = "training"
 _BASELINE_CONTEXT = 4096
-_AGREEMENT_ROWS = 32
 _UNSAFE = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".py", ".msgpack", ".h5"}
 
 
@@ -58,7 +60,7 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             group=GROUP,
             description="The LoRA adapter.",
             build=_build_adapter,
-            version="1",
+            version="2",
             config={
                 **settings.training.model_dump(exclude={"checkpoint_every"}),
                 "max_length": settings.serving.max_model_len,
@@ -74,7 +76,7 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             group=GROUP,
             description="Base model and adapter as one safetensors folder, with the chat template.",
             build=_build_merged,
-            version="1",
+            version="2",
             config={
                 "template": chat_format(model).digest,
                 "max_new_tokens": settings.task.max_new_tokens,
@@ -108,7 +110,11 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
         ),
         CheckPlan("adapter", "loss_fell", "The loss is finite and fell.", _loss_fell),
         CheckPlan(
-            "adapter", "environment_recorded", "What it was trained on is known.", _environment
+            "adapter",
+            "environment_recorded",
+            "What it was trained on is known.",
+            environment_recorded,
+            version="2",
         ),
         CheckPlan(
             "merged_model",
@@ -217,33 +223,39 @@ def _build_adapter(reading: Reading, tools: Tools) -> Built:
     work = reading.home / "work" / reading.model.name / "train"
     output = work / "result"
     rows = reading.records("training_set")
-    picked = [{key: row[key] for key in ("record_id", "prompt", "completion")} for row in rows]
-    write_bytes(work / "train.jsonl", jsonl_bytes(picked))
+    write_rows(work / "train.jsonl", rows)
     shutil.rmtree(output, ignore_errors=True)
     options = training.model_dump(exclude_none=True)
-    tools.step(
+    step = KeptStep(
         "train",
         {
             **options,
-            "base_model": str(reading.artifact("base_model").path),
             "base_name": settings.base_model.name,
             "base_digest": base.digest,
-            "train_file": str(work / "train.jsonl"),
-            "output": str(output),
-            "work": str(work),
             "max_length": settings.serving.max_model_len,
             "dtype": prediction.DTYPE,
         },
     )
-    result = json.loads((output / "result.json").read_text(encoding="utf-8"))
+    started = time.monotonic()
+    step.run(
+        tools,
+        {
+            "base_model": reading.artifact("base_model").path,
+            "train_file": work / "train.jsonl",
+            "output": output,
+            "work": work,
+        },
+    )
+    seconds = time.monotonic() - started
     log = read_jsonl(output / "train_log.jsonl")
     artifact = reading.store.put_folder("adapter", output / "adapter")
     stored_log = reading.store.put_records("train_log", log)
+    facts, attachments = recorded(reading, tools, Training(step, artifact, output, log, seconds))
     shutil.rmtree(work)
     return Built(
         artifact,
-        facts=result,
-        attachments={"train_log": stored_log},
+        facts=facts,
+        attachments={"train_log": stored_log, **attachments},
         pictures={
             "loss": pictures.loss_curve([row["step"] for row in log], [row["loss"] for row in log])
         },
@@ -254,29 +266,29 @@ def _build_merged(reading: Reading, tools: Tools) -> Built:
     chat = chat_format(reading.model)
     work = reading.home / "work" / reading.model.name / "merge"
     output = work / "result"
-    rows = [row for row in reading.records("training_set") if row["origin"] == "domain"]
-    picked = [
-        {key: row[key] for key in ("record_id", "prompt", "completion")}
-        for row in rows[:_AGREEMENT_ROWS]
-    ]
-    write_bytes(work / "agreement.jsonl", jsonl_bytes(picked))
+    write_rows(work / "agreement.jsonl", agreement_rows(reading.records("training_set")))
     shutil.rmtree(output, ignore_errors=True)
-    tools.step(
+    step = KeptStep(
         "merge",
         {
-            "base_model": str(reading.artifact("base_model").path),
-            "adapter": str(reading.artifact("adapter").path),
-            "output": str(output),
             "chat_template": chat.template,
             "end_of_turn": chat.end_of_turn,
             "max_new_tokens": reading.model.settings.task.max_new_tokens,
-            "agreement_file": str(work / "agreement.jsonl"),
+        },
+    )
+    step.run(
+        tools,
+        {
+            "base_model": reading.artifact("base_model").path,
+            "adapter": reading.artifact("adapter").path,
+            "output": output,
+            "agreement_file": work / "agreement.jsonl",
         },
     )
     result = json.loads((output / "result.json").read_text(encoding="utf-8"))
     artifact = reading.store.put_folder("model", output / "model")
     shutil.rmtree(work)
-    return Built(artifact, facts=result)
+    return Built(artifact, facts=result, attachments={STEP: step.keep(reading.store)})
 
 
 def _safe(reading: Reading, asset: str) -> Outcome:
@@ -314,16 +326,6 @@ def _loss_fell(reading: Reading) -> Outcome:
     text = f"the loss went from {first:.3f} to {final:.3f} in {facts['steps']} steps"
     passed = final < first < float("inf")
     return Outcome(passed, text, {"first_loss": first, "final_loss": final})
-
-
-def _environment(reading: Reading) -> Outcome:
-    recorded = dict(reading.manifest("adapter").facts.get("environment", {}))
-    needed = ("python", "torch", "transformers", "trl", "peft")
-    missing = [name for name in needed if not recorded.get(name)]
-    text = (
-        f"missing: {', '.join(missing)}" if missing else "Python, packages and machine are recorded"
-    )
-    return Outcome(not missing, text, {"environment": recorded})
 
 
 def _agrees(reading: Reading, minimum: float) -> Outcome:

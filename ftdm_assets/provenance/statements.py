@@ -1,4 +1,4 @@
-"""Manifests, verdicts and sign-offs as in-toto statements: plain JSON that standard tools read.
+"""Manifests, verdicts, sign-offs, reproductions: in-toto statements that standard tools read.
 
 Invariants:
 * A manifest names, by digest, everything that its artifact was made from, and which manifest of it
@@ -6,6 +6,7 @@ Invariants:
 * A verdict names the digest it judged, the digests it was judged against, what was measured, the
   threshold and the outcome. It says nothing about any other digest.
 * A sign-off names the digest of the dataset that a person looked at, and of every record shown.
+* A reproduction names the digest of the version whose training was run again.
 """
 
 from collections.abc import Mapping
@@ -18,10 +19,12 @@ STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 MANIFEST_TYPE = "urn:ftdm:manifest:v1"
 VERDICT_TYPE = "urn:ftdm:verdict:v1"
 SIGN_OFF_TYPE = "urn:ftdm:sign-off:v1"
+REPRODUCTION_TYPE = "urn:ftdm:reproduction:v1"
 # The key of a manifest's ``run`` that keeps the access record's head when the artifact was made.
 ACCESS_LOG = "access_log"
 
 Severity = Literal["block", "warn"]
+ReproductionOutcome = Literal["bit_for_bit", "same_scores", "not_reproduced"]
 
 
 @dataclass(frozen=True)
@@ -182,6 +185,56 @@ class SignOff:
         digest, predicate = _parts(statement, SIGN_OFF_TYPE)
         answers = tuple(predicate.pop("answers"))
         return SignOff(digest=digest, answers=answers, **predicate)
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What came of running a registered version's training again.
+
+    Attributes:
+        digest: the registered version's digest.
+        outcome: ``bit_for_bit`` (the same digests), ``same_scores`` (other digests, an accuracy
+            within the interval of the evaluation) or ``not_reproduced``.
+        recorded: digests of adapter and merged model as the manifests have them.
+        made: those of the reproduction.
+        differences: entries of the environment that differ: ``entry``, ``recorded``, ``now``.
+        scores: accuracy then and now with the interval of then; blank where not compared.
+        environment: the environment of the reproduction.
+        code: git commit of the code that ran the training again.
+        seconds: how long it took.
+    """
+
+    asset: str
+    model: str
+    digest: str
+    version: str
+    outcome: ReproductionOutcome
+    reason: str
+    recorded: Mapping[str, str]
+    made: Mapping[str, str]
+    differences: tuple[Mapping[str, Any], ...]
+    scores: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    code: str
+    seconds: float
+    finished_at: str
+
+    def statement(self) -> dict[str, Any]:
+        """Return the in-toto statement."""
+        predicate = {**asdict(self), "differences": [dict(one) for one in self.differences]}
+        del predicate["digest"]
+        return _statement(REPRODUCTION_TYPE, f"{self.model}/{self.asset}", self.digest, predicate)
+
+    @staticmethod
+    def from_statement(statement: Mapping[str, Any]) -> "Reproduction":
+        """Read a reproduction back.
+
+        Raises:
+            ValueError: if the statement is not a reproduction of this version.
+        """
+        digest, predicate = _parts(statement, REPRODUCTION_TYPE)
+        differences = tuple(predicate.pop("differences"))
+        return Reproduction(digest=digest, differences=differences, **predicate)
 
 
 def _statement(kind: str, name: str, digest: str, predicate: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ftdm_assets.provenance import files
 from ftdm_assets.provenance.access_log import AccessLog, Reader
 from ftdm_assets.provenance.digests import folder_digest, json_digest, merkle_root
 from ftdm_assets.provenance.hash_chain import ChainError
-from ftdm_assets.provenance.statements import Manifest, SignOff, Verdict
+from ftdm_assets.provenance.statements import Manifest, Reproduction, SignOff, Verdict
 
 RECORDS_FILE = "records.jsonl"
 DOCUMENT_FILE = "document.json"
@@ -235,7 +235,7 @@ class ArtifactStore:
     def _recipes(self, model: str, asset: str) -> Path:
         return self.root / "recipes" / model / asset
 
-    # -- verdicts and sign-offs ------------------------------------------------------------------
+    # -- verdicts, sign-offs, reproductions ------------------------------------------------------
 
     def add_verdict(self, verdict: Verdict) -> str:
         """Store a verdict and return its digest."""
@@ -266,6 +266,24 @@ class ArtifactStore:
         statements = _statements(self._sign_offs(model, asset, digest))
         found = [SignOff.from_statement(statement) for statement in statements]
         return sorted(found, key=lambda sign_off: sign_off.signed_at)
+
+    def add_reproduction(self, reproduction: Reproduction) -> str:
+        """Store what came of a reproduction and return its digest."""
+        folder = self._reproductions(reproduction.model, reproduction.asset, reproduction.digest)
+        return _add_statement(folder, reproduction.statement())
+
+    def reproductions(self, model: str, asset: str, digest: str) -> list[Reproduction]:
+        """Return all reproductions of an artifact, oldest first.
+
+        Raises:
+            StoreError: if a reproduction's file was changed after it was written.
+        """
+        statements = _statements(self._reproductions(model, asset, digest))
+        found = [Reproduction.from_statement(statement) for statement in statements]
+        return sorted(found, key=lambda reproduction: reproduction.finished_at)
+
+    def _reproductions(self, model: str, asset: str, digest: str) -> Path:
+        return self.root / "reproductions" / model / asset / digest
 
     def _sign_offs(self, model: str, asset: str, digest: str) -> Path:
         return self.root / "sign_offs" / model / asset / digest

@@ -6,6 +6,7 @@ Invariants:
 * The folder that MLflow keeps is compared by digest after the upload.
 """
 
+import contextlib
 import logging
 import os
 from collections.abc import Mapping
@@ -18,7 +19,9 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 
 _DIGEST_TAG = "ftdm.digest"
-_RUN_TAG = "dagster.run_id"
+RUN_TAG = "dagster.run_id"
+_TRAINING_TAG = "ftdm.training_run_id"
+_REGISTERED_TAG = "ftdm.registered"
 
 
 class RegistryError(ValueError):
@@ -46,6 +49,16 @@ def local_uri(home: Path) -> str:
     return f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"
 
 
+def address(named: str | None, home: Path) -> str:
+    """Return MLflow's address: that of the settings, else SQLite in the home folder."""
+    return named or local_uri(home)
+
+
+def artifacts_folder(home: Path) -> Path:
+    """Return where a local MLflow keeps artifacts."""
+    return home / "mlflow" / "artifacts"
+
+
 @dataclass(frozen=True)
 class Registration:
     """What is registered.
@@ -55,6 +68,7 @@ class Registration:
         digest: its digest; the version is bound to it.
         documents: texts to keep beside it, by file name (the model card).
         dagster_run_id: the run that registers, as a tag on MLflow's run.
+        training_run_id: MLflow's run of the training, if that was tracked.
     """
 
     model: str
@@ -65,6 +79,7 @@ class Registration:
     tags: Mapping[str, str]
     documents: Mapping[str, str]
     dagster_run_id: str
+    training_run_id: str = ""
 
 
 def register(uri: str, artifacts: Path, wanted: Registration) -> Registered:
@@ -81,11 +96,11 @@ def register(uri: str, artifacts: Path, wanted: Registration) -> Registered:
     from mlflow.exceptions import MlflowException
 
     try:
-        client = _client(uri)
+        client = open_client(uri)
         known = _find(client, wanted.model, wanted.digest)
         if known is not None:
             return known
-        return _log(client, _experiment(client, wanted.model, artifacts, uri), wanted)
+        return _log(client, experiment_of(client, wanted.model, artifacts, uri), wanted)
     except MlflowException as error:
         raise RegistryError(
             f"MLflow at {uri.split('@')[-1]} refused: {error.message}; "
@@ -93,7 +108,8 @@ def register(uri: str, artifacts: Path, wanted: Registration) -> Registered:
         ) from error
 
 
-def _client(uri: str) -> Any:
+def open_client(uri: str) -> Any:
+    """Return MLflow's client for an address."""
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
     import mlflow
@@ -103,7 +119,8 @@ def _client(uri: str) -> Any:
     return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
-def _experiment(client: Any, model: str, artifacts: Path, uri: str) -> str:
+def experiment_of(client: Any, model: str, artifacts: Path, uri: str) -> str:
+    """Return the id of a domain model's experiment, made where there is none."""
     existing = client.get_experiment_by_name(model)
     if existing is not None:
         return str(existing.experiment_id)
@@ -114,7 +131,7 @@ def _experiment(client: Any, model: str, artifacts: Path, uri: str) -> str:
 def _log(client: Any, experiment: str, wanted: Registration) -> Registered:
     from mlflow.entities import LoggedModelOutput
 
-    tags = {_RUN_TAG: wanted.dagster_run_id, _DIGEST_TAG: wanted.digest}
+    tags = {RUN_TAG: wanted.dagster_run_id, _DIGEST_TAG: wanted.digest, **_training_tag(wanted)}
     run_id = client.create_run(experiment, tags=tags).info.run_id
     try:
         for name, value in wanted.parameters.items():
@@ -132,7 +149,22 @@ def _log(client: Any, experiment: str, wanted: Registration) -> Registered:
         client.set_terminated(run_id, "FAILED")
         raise
     client.set_terminated(run_id, "FINISHED")
+    _tell_training_run(client, wanted, number)
     return _registered(wanted.model, number, run_id)
+
+
+def _training_tag(wanted: Registration) -> dict[str, str]:
+    return {_TRAINING_TAG: wanted.training_run_id} if wanted.training_run_id else {}
+
+
+def _tell_training_run(client: Any, wanted: Registration, number: int) -> None:
+    from mlflow.exceptions import MlflowException
+
+    if wanted.training_run_id:
+        # The training may have been tracked at another address: the version's tag names it anyway.
+        with contextlib.suppress(MlflowException):
+            name = version_name(wanted.model, number)
+            client.set_tag(wanted.training_run_id, _REGISTERED_TAG, name)
 
 
 def _new_version(client: Any, wanted: Registration, model_id: str, run_id: str) -> int:
@@ -142,7 +174,7 @@ def _new_version(client: Any, wanted: Registration, model_id: str, run_id: str) 
         wanted.model,
         source=f"models:/{model_id}",
         run_id=run_id,
-        tags={**wanted.tags, _DIGEST_TAG: wanted.digest},
+        tags={**wanted.tags, **_training_tag(wanted), _DIGEST_TAG: wanted.digest},
     )
     client.set_registered_model_alias(wanted.model, "challenger", created.version)
     return int(created.version)
@@ -168,7 +200,7 @@ def set_aliases(uri: str, model: str, current: int, previous: int | None) -> Non
     from mlflow.exceptions import MlflowException
 
     try:
-        client = _client(uri)
+        client = open_client(uri)
         client.set_registered_model_alias(model, "champion", str(current))
         if previous is not None:
             client.set_registered_model_alias(model, "previous", str(previous))

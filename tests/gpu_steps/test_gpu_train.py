@@ -74,7 +74,7 @@ def test_a_run_learns_and_says_what_it_did(train_settings: Make) -> None:
     assert all(math.isfinite(entry["loss"]) for entry in log)
     assert log[-1]["tokens"] == result["tokens"] > 6 * result["trained_tokens"]
     assert log[-1]["seconds"] == result["seconds"]
-    assert result["environment"]["threads"] >= 1
+    assert result["environment"]["decides"]["threads"] >= 1
     assert not list(Path(settings["work"]).glob("checkpoints-*"))
 
 
