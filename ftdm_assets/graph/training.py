@@ -237,7 +237,7 @@ def _build_adapter(reading: Reading, tools: Tools) -> Built:
         },
     )
     started = time.monotonic()
-    step.run(
+    job = step.run(
         tools,
         {
             "base_model": reading.artifact("base_model").path,
@@ -250,7 +250,9 @@ def _build_adapter(reading: Reading, tools: Tools) -> Built:
     log = read_jsonl(output / "train_log.jsonl")
     artifact = reading.store.put_folder("adapter", output / "adapter")
     stored_log = reading.store.put_records("train_log", log)
-    facts, attachments = recorded(reading, tools, Training(step, artifact, output, log, seconds))
+    facts, attachments = recorded(
+        reading, tools, Training(step, artifact, output, log, seconds, job)
+    )
     shutil.rmtree(work)
     return Built(
         artifact,
