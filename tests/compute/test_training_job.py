@@ -177,7 +177,7 @@ def test_a_bucket_that_is_not_there_is_one_sentence(
     del sagemaker
     (tmp_path / "a").write_text("1")
     step = RemoteStep("train", {}, {"train_file": Input.of(tmp_path / "a")})
-    with pytest.raises(StepFailedError, match="s3://no-such/.*AWS answered NoSuchBucket"):
+    with pytest.raises(StepFailedError, match=r"s3://no-such/.*AWS answered NoSuchBucket"):
         Staging("s3://no-such").put_step(step)
 
 
