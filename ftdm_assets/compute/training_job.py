@@ -12,9 +12,10 @@ from typing import Any
 from ftdm_assets.compute.process import StepFailedError
 from ftdm_assets.provenance.digests import json_digest
 from ftdm_assets.settings import SageMakerSettings
-from gpu_steps.environment import IMAGE_VARIABLE
 
 COMMAND = ("python", "-m", "gpu_steps.sagemaker_entry")
+# Read by gpu_steps.environment, which cannot be imported without torch.
+IMAGE_VARIABLE = "FTDM_IMAGE_DIGEST"
 RUNNING = frozenset({"InProgress", "Stopping"})
 _VALUE_LIMIT = 512
 _TAG_LIMIT = 256
@@ -124,6 +125,11 @@ def reason(description: Mapping[str, Any]) -> str:
     for decoration in ("AlgorithmError: ", "ClientError: "):
         text = text.removeprefix(decoration)
     return text or f"no reason given, last state {description.get('SecondaryStatus', 'unknown')}"
+
+
+def artifact(description: Mapping[str, Any]) -> str:
+    """Return the S3 address of a completed job's ``model.tar.gz``."""
+    return str(description["ModelArtifacts"]["S3ModelArtifacts"])
 
 
 def facts(description: Mapping[str, Any], attempt: int) -> dict[str, Any]:

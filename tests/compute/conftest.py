@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
+import httpx
 import pytest
 from moto.server import ThreadedMotoServer
 
@@ -42,6 +43,8 @@ def sagemaker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SageMakerSer
         patch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", server.url)
         yield server
         server.close()
+    # moto keeps its state in the process, for whoever starts it next.
+    httpx.post(f"http://{host}:{port}/moto-api/reset", timeout=30)
     moto.stop()
 
 

@@ -143,7 +143,9 @@ class SageMakerServer:
         if process is None:
             return
         process.send_signal(signal.SIGTERM)
-        threading.Timer(_KILL_SECONDS, process.kill).start() if process.poll() is None else None
+        killer = threading.Timer(_KILL_SECONDS, process.kill)
+        killer.daemon = True
+        killer.start()
 
     def _run(self, name: str, job: RunningJob) -> None:
         try:
@@ -197,8 +199,9 @@ class SageMakerServer:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        self._ship(name, job)
-        code = job.process.wait()
+        with job.process:
+            self._ship(name, job)
+        code = job.process.returncode
         self._upload(job.root / "checkpoints", checkpoints)
         return code
 

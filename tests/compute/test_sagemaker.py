@@ -15,6 +15,8 @@ import pytest
 
 from ftdm_assets.compute.chosen import run_step
 from ftdm_assets.compute.process import StepFailedError
+from ftdm_assets.compute.staging import Staging
+from ftdm_assets.compute.training_jobs import TrainingJobs
 from ftdm_assets.settings import ComputeSettings
 from tests.compute.conftest import BUCKET
 from tests.compute.sagemaker_server import RunningJob, SageMakerServer
@@ -225,10 +227,12 @@ def test_a_cancelled_run_stops_the_job(
     with pytest.raises((KeyboardInterrupt, dg.DagsterExecutionInterruptedError)):
         materialize(where, config, tmp_path)
     watching.join()
-    (job,) = jobs_of(sagemaker, "ml.p5.4xlarge").values()
-    end = time.monotonic() + 30
-    while job.status == "Stopping" and time.monotonic() < end:
-        time.sleep(0.05)
-    assert job.status == "Stopped"
+    ((name, job),) = jobs_of(sagemaker, "ml.p5.4xlarge").items()
+    assert job.status in {"Stopping", "Stopped"}
+    assert where.sagemaker is not None
+    jobs = TrainingJobs(where.sagemaker, Staging(where.sagemaker.bucket), lambda _: None)
+    settled = jobs._settled(name)  # as the next run does, before it starts another
+    assert settled is not None
+    assert settled["TrainingJobStatus"] == job.status == "Stopped"
     assert job.process is not None
     assert job.process.poll() is not None

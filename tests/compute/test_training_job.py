@@ -20,6 +20,7 @@ from ftdm_assets.compute.staging import Input, RemoteStep, Staging
 from ftdm_assets.settings import ComputeSettings, SettingsError, parse_settings
 from gpu_steps import sagemaker_entry
 from gpu_steps.config import ConfigError
+from gpu_steps.environment import IMAGE_VARIABLE
 from tests.compute.conftest import BUCKET
 from tests.compute.sagemaker_server import SageMakerServer
 from tests.compute.test_sagemaker import compute
@@ -72,7 +73,7 @@ def test_a_request_with_everything_is_what_the_api_takes() -> None:
     assert asked["OutputDataConfig"]["KmsKeyId"] == "alias/output"
     assert asked["ResourceConfig"]["VolumeKmsKeyId"] == "alias/disk"
     assert asked["VpcConfig"] == {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
-    assert asked["Environment"]["FTDM_IMAGE_DIGEST"] == "sha256:" + "a" * 64
+    assert asked["Environment"][IMAGE_VARIABLE] == "sha256:" + "a" * 64
 
 
 def test_a_name_follows_from_step_machine_and_attempt_alone() -> None:
