@@ -288,10 +288,71 @@ class PriceSettings(_Section):
     currency: str = Field(pattern=r"^[A-Z]{3}$", examples=["EUR"])
 
 
+class SageMakerSettings(_Section):
+    """A SageMaker training job. Region and credentials come from the usual AWS environment."""
+
+    image: str = Field(
+        pattern=r"^[^@\s]+@sha256:[0-9a-f]{64}$",
+        examples=["ACCOUNT.dkr.ecr.REGION.amazonaws.com/ftdm-gpu-steps@sha256:DIGEST"],
+        description="The image of deploy/Containerfile, by digest: a tag may come to mean another.",
+    )
+    role: str = Field(
+        pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$",
+        examples=["arn:aws:iam::111122223333:role/ftdm-training"],
+    )
+    bucket: str = Field(
+        pattern=r"^s3://[a-z0-9.-]{3,63}(/[A-Za-z0-9!_.*'()-]+)*$",
+        examples=["s3://BUCKET/ftdm"],
+        description="Inputs, checkpoints and outputs lie below it.",
+    )
+    instance_type: str = Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$", examples=["ml.g6e.2xlarge"])
+    volume_gb: int = Field(100, ge=1, le=16384, examples=[100])
+    max_hours: float = Field(24, gt=0, le=672, examples=[24], description="Then it is stopped.")
+    spot: bool = Field(
+        False, examples=[True], description="Cheaper; interrupted, it goes on from a checkpoint."
+    )
+    max_wait_hours: float | None = Field(
+        None,
+        gt=0,
+        le=672,
+        examples=[36],
+        description="Spot: waiting and training; twice max_hours.",
+    )
+    volume_kms_key: str | None = Field(None, examples=["alias/ftdm"])
+    output_kms_key: str | None = Field(None, examples=["alias/ftdm"])
+    subnets: list[str] = Field([], max_length=16, examples=[["subnet-0123456789abcdef0"]])
+    security_groups: list[str] = Field([], max_length=5, examples=[["sg-0123456789abcdef0"]])
+    network_isolation: bool = Field(False, examples=[True])
+    tags: dict[str, str] = Field({}, max_length=30, examples=[{"cost-centre": "1234"}])
+    poll_seconds: float = Field(15, gt=0, le=300, examples=[15])
+    patience_minutes: float = Field(
+        10, gt=0, le=240, examples=[10], description="How long AWS may be out of reach."
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "SageMakerSettings":
+        if bool(self.subnets) != bool(self.security_groups):
+            missing = "security_groups" if self.subnets else "subnets"
+            raise PydanticCustomError("needed", "needed", {"key": [missing]})
+        if self.max_wait_hours is not None and self.max_wait_hours < self.max_hours:
+            raise PydanticCustomError("too_short", "a max_wait_hours of at least max_hours")
+        return self
+
+
 class ComputeSettings(_Section):
     """The machine that trains; nothing here changes what is trained."""
 
+    kind: Literal["local", "sagemaker"] = Field("local", examples=["local"])
+    sagemaker: SageMakerSettings | None = Field(
+        None, examples=[{"image": "IMAGE@sha256:DIGEST", "bucket": "s3://BUCKET/ftdm"}]
+    )
     price: PriceSettings | None = Field(None, examples=[{"per_hour": 2.5, "currency": "EUR"}])
+
+    @model_validator(mode="after")
+    def _names_its_machine(self) -> "ComputeSettings":
+        if self.kind == "sagemaker" and self.sagemaker is None:
+            raise PydanticCustomError("needed", "needed", {"key": ["sagemaker"]})
+        return self
 
 
 class GateSettings(_Section):

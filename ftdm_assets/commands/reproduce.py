@@ -30,10 +30,11 @@ class CommandTools:
         if not self._quiet:
             output.say(message)
 
-    def step(self, program: str, config: Mapping[str, Any]) -> None:
+    def step(self, program: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """Run a GPU step and wait for it."""
         step = StepProcess.prepared(program, config, homes.work())
         step.run({}, lambda line: self.say(f"  {line}"))
+        return {}
 
 
 def reproduce(version: str, scores: bool, as_json: bool) -> int:

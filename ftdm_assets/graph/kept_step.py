@@ -47,10 +47,14 @@ class KeptStep:
         document = store.read_document(STEP, manifest.attachments[STEP]["digest"])
         return KeptStep(document["program"], document["settings"])
 
-    def run(self, tools: Tools, places: Mapping[str, Path]) -> None:
-        """Run the step; ``places`` are its files and folders by the step's own keys."""
+    def run(self, tools: Tools, places: Mapping[str, Path]) -> Mapping[str, Any]:
+        """Run the step; ``places`` are its files and folders by the step's own keys.
+
+        Returns:
+            What a remote machine's operator says of it, or nothing.
+        """
         paths = {name: str(path) for name, path in places.items()}
-        tools.step(self.program, {**self.settings, **paths})
+        return tools.step(self.program, {**self.settings, **paths})
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -104,8 +104,12 @@ class Tools(Protocol):
     def say(self, message: str) -> None:
         """Write a line to the asset's log."""
 
-    def step(self, program: str, config: Mapping[str, Any]) -> None:
-        """Run a GPU step (``gpu_steps.PROGRAM``) out of process, its progress in the log."""
+    def step(self, program: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Run a GPU step (``gpu_steps.PROGRAM``) out of process, its progress in the log.
+
+        Returns:
+            What a remote machine's operator says of it (``billable_seconds`` and more), or nothing.
+        """
 
 
 Build = Callable[[Reading, Tools], Built]

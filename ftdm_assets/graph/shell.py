@@ -14,7 +14,7 @@ import dagster as dg
 
 from ftdm_assets import home as homes
 from ftdm_assets import pictures
-from ftdm_assets.compute.local import run_step
+from ftdm_assets.compute.chosen import run_step
 from ftdm_assets.graph.evidence import RefusedError, require
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, GraphPlan, Outcome, Reading
 from ftdm_assets.provenance.access_log import Reader
@@ -23,6 +23,7 @@ from ftdm_assets.provenance.environment import environment, now
 from ftdm_assets.provenance.gate import EVIDENCE
 from ftdm_assets.provenance.statements import ACCESS_LOG, InputRef, Manifest, Verdict
 from ftdm_assets.provenance.store import StoreError
+from ftdm_assets.settings import DomainModelSettings
 
 GPU_POOL = "gpu"
 
@@ -30,8 +31,9 @@ GPU_POOL = "gpu"
 class StepTools:
     """Gives a building asset its log and its GPU steps."""
 
-    def __init__(self, context: dg.AssetExecutionContext) -> None:
+    def __init__(self, context: dg.AssetExecutionContext, settings: DomainModelSettings) -> None:
         self._context = context
+        self._settings = settings
 
     @property
     def run_id(self) -> str:
@@ -42,9 +44,10 @@ class StepTools:
         """Write a line to the asset's log."""
         self._context.log.info(message)
 
-    def step(self, program: str, config: Mapping[str, Any]) -> None:
-        """Run a GPU step out of process through Dagster Pipes."""
-        run_step(self._context, program, config, homes.work())
+    def step(self, program: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Run a GPU step through Dagster Pipes, where the settings say."""
+        compute, model = self._settings.compute, self._settings.name
+        return run_step(self._context, compute, model, program, config, homes.work())
 
 
 def reading_of(graph: GraphPlan, reader: Reader | None = None) -> Reading:
@@ -125,7 +128,7 @@ def _materialise(
             else _renewed(made, inputs, {**run, **ended(reading)})
         )
     else:
-        built = plan.build(reading, StepTools(context))
+        built = plan.build(reading, StepTools(context, graph.model.settings))
         # A source may have moved on since it was asked: what was read is what the recipe names.
         sources.update(built.sources)
         recipe = _recipe(plan, inputs, sources)

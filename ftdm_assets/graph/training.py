@@ -181,7 +181,7 @@ def _build_adapter(reading: Reading, tools: Tools) -> Built:
         },
     )
     started = time.monotonic()
-    step.run(
+    job = step.run(
         tools,
         {
             "base_model": reading.artifact("base_model").path,
@@ -195,7 +195,9 @@ def _build_adapter(reading: Reading, tools: Tools) -> Built:
     batch = json.loads((output / "batch.json").read_text(encoding="utf-8"))
     artifact = reading.store.put_folder("adapter", output / "adapter")
     stored_log = reading.store.put_records("train_log", log)
-    facts, attachments = recorded(reading, tools, Training(step, artifact, output, log, seconds))
+    facts, attachments = recorded(
+        reading, tools, Training(step, artifact, output, log, seconds, job)
+    )
     shutil.rmtree(work)
     return Built(
         artifact,

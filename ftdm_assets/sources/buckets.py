@@ -14,7 +14,6 @@ Invariants:
 """
 
 import contextlib
-import functools
 import importlib.util
 import os
 import tempfile
@@ -24,12 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ftdm_assets import aws
 from ftdm_assets.provenance.digests import json_digest
 from ftdm_assets.sources.tables import SourceError
 
 PREFIX = "s3://"
-_CONNECT_S, _READ_S = 5, 30
-_TRIES = 3
+_TRIES = aws.TRIES
 _PAUSE_S = 0.5
 _CHUNK = 1 << 20
 
@@ -70,7 +69,7 @@ def object_state(url: str) -> ObjectState:
             "'ftdm-assets[aws]'`"
         )
     with _told(url):
-        head = _client().head_object(Bucket=bucket, Key=key)
+        head = aws.client("s3").head_object(Bucket=bucket, Key=key)
     version = str(head.get("VersionId") or "")
     return ObjectState(bucket, key, head["ETag"], version, int(head["ContentLength"]))
 
@@ -109,7 +108,7 @@ def _copied(url: str, state: ObjectState, target: Path) -> bool:
                 try:
                     received = _download(state, stream)
                 except ClientError as error:
-                    if _status(error) == 412:
+                    if aws.status(error) == 412:
                         return False
                     raise
             if received == state.size:
@@ -130,7 +129,9 @@ def _download(state: ObjectState, stream: Any) -> int:
     from botocore.exceptions import HTTPClientError, IncompleteReadError
 
     chosen = {"VersionId": state.version} if state.version not in {"", "null"} else {}
-    answer = _client().get_object(Bucket=state.bucket, Key=state.key, IfMatch=state.etag, **chosen)
+    answer = aws.client("s3").get_object(
+        Bucket=state.bucket, Key=state.key, IfMatch=state.etag, **chosen
+    )
     received = 0
     # A cut connection ends the copy early; the caller sees it by the length.
     with contextlib.suppress(IncompleteReadError, HTTPClientError), answer["Body"] as body:
@@ -138,27 +139,6 @@ def _download(state: ObjectState, stream: Any) -> int:
             stream.write(chunk)
             received += len(chunk)
     return received
-
-
-def _client() -> Any:
-    named = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-    return _client_of(tuple(sorted(named.items())))
-
-
-@functools.lru_cache(maxsize=2)
-def _client_of(_: tuple[tuple[str, str], ...]) -> Any:
-    """Make a client, which takes a second; another environment asks for another client."""
-    import boto3
-    from botocore.config import Config
-
-    retries = {"mode": "standard", "max_attempts": _TRIES}
-    return boto3.session.Session().client(
-        "s3", config=Config(connect_timeout=_CONNECT_S, read_timeout=_READ_S, retries=retries)
-    )
-
-
-def _status(error: Any) -> int:
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 @contextlib.contextmanager
@@ -175,7 +155,7 @@ def _told(url: str) -> Iterator[None]:
             403: f"access denied ({code}); let these credentials read the object, or choose "
             "others in the AWS environment",
         }
-        reason = remedies.get(_status(error), f"the store answered {code}; try again later")
+        reason = remedies.get(aws.status(error), f"the store answered {code}; try again later")
         raise SourceError(f"{url}: {reason}") from None
     except BotoCoreError as error:
         reason = str(error).rstrip(".")

@@ -24,7 +24,7 @@ class StepsHere:
     def say(self, message: str) -> None:
         self.said.append(message)
 
-    def step(self, program: str, config: Mapping[str, Any]) -> None:
+    def step(self, program: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
         from gpu_steps import merge, prepare_base, train
         from gpu_steps.config import parse
         from gpu_steps.reporting import RecordingReporter
@@ -35,6 +35,7 @@ class StepsHere:
             "merge": (merge.Merge, merge.merge),
         }[program]
         run(parse(dict(config), kind, program), RecordingReporter())  # type: ignore[operator]
+        return {}
 
 
 class Stage:

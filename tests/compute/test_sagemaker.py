@@ -1,0 +1,238 @@
+"""Training jobs end to end: the real client, the real container command, the real training."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import dagster as dg
+import pytest
+
+from ftdm_assets.compute.chosen import run_step
+from ftdm_assets.compute.process import StepFailedError
+from ftdm_assets.compute.staging import Staging
+from ftdm_assets.compute.training_jobs import TrainingJobs
+from ftdm_assets.settings import ComputeSettings
+from tests.compute.conftest import BUCKET
+from tests.compute.sagemaker_server import RunningJob, SageMakerServer
+from tests.gpu_steps.gpu_tiny import TARGETS
+
+IMAGE = f"{'1' * 12}.dkr.ecr.eu-west-1.amazonaws.com/steps@sha256:{'a' * 64}"
+
+
+@dataclass
+class Outcome:
+    """What a materialization gave."""
+
+    facts: dict[str, Any]
+    error: str
+    lines: list[str]
+
+
+def compute(**changes: Any) -> ComputeSettings:
+    job = {
+        "image": IMAGE,
+        "role": f"arn:aws:iam::{'1' * 12}:role/training",
+        "bucket": f"s3://{BUCKET}/ftdm",
+        "instance_type": "ml.g6e.2xlarge",
+        "poll_seconds": 0.1,
+        "patience_minutes": 0.2,
+    }
+    return ComputeSettings.model_validate({"kind": "sagemaker", "sagemaker": job | changes})
+
+
+def settings(model: Path, rows: Path, output: Path, **changes: Any) -> dict[str, Any]:
+    return {
+        "base_model": str(model),
+        "base_name": "example/tiny",
+        "base_digest": "0" * 64,
+        "train_file": str(rows),
+        "output": str(output),
+        "work": str(output.parent / "work"),
+        "seed": 7,
+        "method": "lora",
+        "lora": {"r": 4, "alpha": 8, "dropout": 0.1, "target_modules": TARGETS},
+        "epochs": 6,
+        "learning_rate": 0.01,
+        "batch_size": 4,
+        "max_length": 128,
+        "warmup_ratio": 0.1,
+        "scheduler": "cosine",
+        "dtype": "bfloat16",
+        "checkpoint_every": 5,
+        "threads": 1,
+    } | changes
+
+
+def materialize(where: ComputeSettings, config: dict[str, Any], work: Path) -> Outcome:
+    outcome = Outcome({}, "", [])
+
+    @dg.asset
+    def adapter(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
+        try:
+            outcome.facts.update(run_step(context, where, "my_model", "train", config, work))
+        except StepFailedError as error:
+            outcome.error = str(error)
+            raise dg.Failure(description=str(error), allow_retries=False) from error
+        return dg.MaterializeResult()
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize([adapter], instance=instance, raise_on_error=False)
+        outcome.lines = [entry.user_message for entry in instance.all_logs(result.run_id)]
+    assert result.success == (outcome.error == "")
+    return outcome
+
+
+def adapter_bytes(output: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((output / "adapter").iterdir())}
+
+
+def when(found: Callable[[], bool], act: Callable[[], None]) -> threading.Thread:
+    """Act in a thread as soon as something is found."""
+
+    def watch() -> None:
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
+            if found():
+                return act()
+            time.sleep(0.02)
+        return None
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
+
+
+def jobs_of(server: SageMakerServer, instance: str) -> dict[str, RunningJob]:
+    return {
+        name: job
+        for name, job in server.jobs.items()
+        if job.request["ResourceConfig"]["InstanceType"] == instance
+    }
+
+
+@pytest.fixture(scope="module")
+def unbroken(
+    sagemaker: SageMakerServer, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[Outcome]]:
+    """A training whose connection is lost twice: the create answer is cut, then nothing answers."""
+    from tests.gpu_steps.gpu_tiny import row, write_lines
+
+    folder = tmp_path_factory.mktemp("unbroken")
+    rows = write_lines(folder / "train.jsonl", [row(number) for number in range(30)])
+    config = settings(tiny_model, rows, folder / "result")
+    sagemaker.cut["CreateTrainingJob"] = 1
+
+    def lose() -> None:
+        sagemaker.cut["DescribeTrainingJob"] = 10**6
+
+    watching = when(lambda: bool(sagemaker.jobs), lose)
+    impatient = compute(patience_minutes=0.005)
+    outcomes = [materialize(impatient, config, folder)]
+    watching.join()
+    sagemaker.cut.clear()
+    outcomes.append(materialize(compute(), config, folder))
+    return folder / "result", outcomes
+
+
+def test_a_lost_connection_does_not_start_a_second_job(
+    sagemaker: SageMakerServer, unbroken: tuple[Path, list[Outcome]]
+) -> None:
+    _, (lost, joined) = unbroken
+    assert "a job that was started runs on, and the next run joins it" in lost.error
+    assert sagemaker.calls["CreateTrainingJob"] >= 2  # the cut answer was asked for again
+    assert list(jobs_of(sagemaker, "ml.g6e.2xlarge")) == [joined.facts["job"]]
+    assert any("joined, no second one is started" in line for line in joined.lines)
+    assert sagemaker.jobs[joined.facts["job"]].runs == 1
+    assert any("0.0 MB uploaded" in line for line in joined.lines)
+
+
+def test_a_job_s_log_output_and_bill_come_back(
+    sagemaker: SageMakerServer, unbroken: tuple[Path, list[Outcome]]
+) -> None:
+    output, (_, joined) = unbroken
+    assert sorted(adapter_bytes(output)) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert any("step 48 of 48: loss" in line for line in joined.lines)
+    assert any("Completed" in line for line in joined.lines)
+    job = sagemaker.jobs[joined.facts["job"]]
+    assert joined.facts["billable_seconds"] == round(job.seconds)
+    assert joined.facts["image"] == IMAGE
+    tags = {tag["Key"]: tag["Value"] for tag in job.request["Tags"]}
+    assert tags["ftdm/model"] == "my_model"
+    assert tags["dagster/run-id"]
+    assert all(len(value) <= 512 for value in job.request["Environment"].values())
+    left = (
+        boto3.session.Session()
+        .client("s3")
+        .list_objects_v2(Bucket=BUCKET, Prefix="ftdm/checkpoints/")
+    )
+    assert "Contents" not in left
+
+
+def test_a_spot_interruption_goes_on_from_the_checkpoint(
+    sagemaker: SageMakerServer,
+    unbroken: tuple[Path, list[Outcome]],
+    tiny_model: Path,
+    rows: Path,
+    tmp_path: Path,
+) -> None:
+    spot, instance = compute(spot=True, instance_type="ml.g6e.4xlarge"), "ml.g6e.4xlarge"
+
+    def checkpoint() -> bool:
+        found = jobs_of(sagemaker, instance).values()
+        return any(list((job.root / "checkpoints").glob("*/checkpoint-*/whole")) for job in found)
+
+    watching = when(
+        checkpoint, lambda: sagemaker.interrupt(next(iter(jobs_of(sagemaker, instance))))
+    )
+    outcome = materialize(spot, settings(tiny_model, rows, tmp_path / "result"), tmp_path)
+    watching.join()
+    assert outcome.error == ""
+    assert sagemaker.jobs[outcome.facts["job"]].runs == 2
+    resumed = [line for line in outcome.lines if "going on from checkpoint-" in line]
+    assert len(resumed) == 1
+    assert int(resumed[0].rpartition("-")[2]) % 5 == 0
+    assert adapter_bytes(tmp_path / "result") == adapter_bytes(unbroken[0])
+
+
+def test_a_failure_has_the_step_s_own_words_and_the_next_run_is_another_attempt(
+    sagemaker: SageMakerServer, tiny_model: Path, rows: Path, tmp_path: Path
+) -> None:
+    where = compute(instance_type="ml.g5.xlarge")
+    config = settings(tiny_model, rows, tmp_path / "result", epochs=-1)
+    for attempt in (1, 2):
+        outcome = materialize(where, config, tmp_path)
+        name = list(jobs_of(sagemaker, "ml.g5.xlarge"))[-1]
+        assert f"gpu_steps.train failed as SageMaker job {name}: train: error:" in outcome.error
+        assert "epochs must be greater than 0, not -1" in outcome.error
+        assert name.endswith(f"-{attempt}")
+    assert not (tmp_path / "result").exists()
+
+
+def test_a_cancelled_run_stops_the_job(
+    sagemaker: SageMakerServer, tiny_model: Path, rows: Path, tmp_path: Path
+) -> None:
+    where = compute(instance_type="ml.p5.4xlarge")
+    config = settings(tiny_model, rows, tmp_path / "result", epochs=2000)
+
+    def runs() -> bool:
+        return any(job.lines for job in jobs_of(sagemaker, "ml.p5.4xlarge").values())
+
+    watching = when(runs, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises((KeyboardInterrupt, dg.DagsterExecutionInterruptedError)):
+        materialize(where, config, tmp_path)
+    watching.join()
+    ((name, job),) = jobs_of(sagemaker, "ml.p5.4xlarge").items()
+    assert job.status in {"Stopping", "Stopped"}
+    assert where.sagemaker is not None
+    jobs = TrainingJobs(where.sagemaker, Staging(where.sagemaker.bucket), lambda _: None)
+    settled = jobs._settled(name)  # as the next run does, before it starts another
+    assert settled is not None
+    assert settled["TrainingJobStatus"] == job.status == "Stopped"
+    assert job.process is not None
+    assert job.process.poll() is not None
