@@ -48,7 +48,7 @@ def loss_and_gradients(model: Any, batch: dict[str, Any]) -> tuple[Any, dict[str
     base = model.get_base_model()
     model.zero_grad()
     hidden = base.base_model(**batch, use_cache=False).last_hidden_state
-    loss = completion_loss(hidden, labels, base.get_output_embeddings(), None)
+    loss: Any = completion_loss(hidden, labels, base.get_output_embeddings(), None)
     loss.backward()
     return loss.detach(), {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
 
@@ -143,7 +143,7 @@ def test_the_loss_in_chunks_is_the_loss_in_one(
         hidden = torch.randn(3, 40, 16, generator=torch.Generator().manual_seed(1))
         hidden.requires_grad_()
         head.zero_grad()
-        total = loss.completion_loss(hidden, labels, head, 90)
+        total: Any = loss.completion_loss(hidden, labels, head, 90)
         total.backward()
         found.append([total.detach(), hidden.grad, head.weight.grad])
     labelled = int((labels[:, 1:] != IGNORED).sum())

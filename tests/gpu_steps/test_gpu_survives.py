@@ -164,7 +164,7 @@ def fail_above(monkeypatch: pytest.MonkeyPatch, rows: int, step: int = 1) -> Non
 
     def limited(self: Any, model: Any, inputs: dict[str, Any], *rest: Any, **options: Any) -> Any:
         loss = forward(self, model, inputs, *rest, **options)
-        held = len(inputs.get("input_ids", inputs.get("inputs_embeds")))
+        held = len(inputs["input_ids"])
         if self.state.global_step + 1 >= step and held > rows:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return loss
