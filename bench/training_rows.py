@@ -1,7 +1,8 @@
 """Rows and base models of the bench of training.
 
-The demo's rows are those of its training set, made by the same code. Llama-shaped models have random weights of the real sizes; their rows are random words,
-one token each, cut to the length asked for, all of it completion but for a short prompt.
+The demo's rows are those of its training set, made by the same code. Llama-shaped models have
+random weights of the real sizes; their rows are random words, one token each, cut to the length
+asked for, all of it completion but for a short prompt.
 """
 
 import random
