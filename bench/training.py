@@ -78,6 +78,7 @@ def table(results: list[Result]) -> str:
         lines.append(
             f"{tool:10} {statistics.median(r.tokens_a_second for r in mine):9,.0f} tokens/s "
             f"{statistics.median(r.step_seconds for r in mine):7.2f} s/step "
+            f"cpu {statistics.median(r.measured.cpu for r in mine):6.0f} s "
             f"{max(r.memory for r in mine):6.2f} GB "
             + (f"GPU {max(gpu):6.2f} GB " if gpu else "")
             + f"loss {mine[0].measured.losses[0]:.3f} to {mine[0].measured.losses[-1]:.3f}  "

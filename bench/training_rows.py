@@ -1,17 +1,19 @@
 """Rows and base models of the bench of training.
 
-The demo's rows are made by the code that makes the training set, of the tickets as they come (not
-cleaned). Llama-shaped models have random weights of the real sizes; their rows are random words,
-one token each, cut to the length asked for, all of it completion but for a short prompt.
+The demo's rows are those of its training set, made by the same code. Llama-shaped models have
+random weights of the real sizes; their rows are random words, one token each, cut to the length
+asked for, all of it completion but for a short prompt.
 """
 
 import random
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from bench.dirt import cleaned
 from ftdm_assets.chat import base_format
 from ftdm_assets.graph.dataset import GENERAL_SYSTEM, instructions_path, read_instructions
-from ftdm_assets.graph.labels import read_raw
 from ftdm_assets.model_folder import load_model
 from ftdm_assets.records.mix import training_rows
 
@@ -25,13 +27,16 @@ LLAMA = {
 }
 
 
-def demo_rows(base: Path, count: int) -> list[dict[str, str]]:
-    """Return `count` rows of the demo's training set for a base model, drawn with a seed."""
+def demo_rows(base: Path, count: int, records: pd.DataFrame | None = None) -> list[dict[str, str]]:
+    """Return `count` rows of the demo's training set for a base model, drawn with a seed.
+
+    `records` stand for the cleaned ones, which take half a minute to make.
+    """
     model = load_model("support_tickets")
     settings = model.settings
     chat = base_format(base).chat(settings.task.instruction)
     rows = training_rows(
-        read_raw(model),
+        cleaned()[0].records if records is None else records,
         read_instructions(instructions_path(model)),
         render=chat.render,
         render_general=lambda text, answer: chat.render(text, answer, GENERAL_SYSTEM),

@@ -40,12 +40,14 @@ class Job:
 class Measured:
     """Seconds after each step from the start of training, tokens that are not padding, losses.
 
-    `gpu` is the most that the accelerator held, in GB.
+    `cpu` is the processor's seconds of the whole run, loading included: more to go by than the
+    clock on a machine that others use too. `gpu` is the most that the accelerator held, in GB.
     """
 
     seconds: list[float]
     tokens: int
     losses: list[float]
+    cpu: float
     gpu: float | None
 
 
@@ -55,10 +57,12 @@ def measure(job: Job) -> Measured:
 
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
+    before = time.process_time()
     with tempfile.TemporaryDirectory() as work:
         seconds, tokens, losses = (_ours if job.tool == "ours" else _trl)(job, Path(work))
+    cpu = time.process_time() - before
     peak = torch.cuda.max_memory_reserved() / 1e9 if torch.cuda.is_available() else None
-    return Measured(seconds, tokens, losses, peak)
+    return Measured(seconds, tokens, losses, cpu, peak)
 
 
 def _ours(job: Job, work: Path) -> tuple[list[float], int, list[float]]:

@@ -263,6 +263,17 @@ class TrainingSettings(_Section):
     scheduler: str = Field("cosine", examples=["cosine"])
     weight_decay: float = Field(0.0, ge=0, examples=[0.01])
     neftune_alpha: float | None = Field(None, gt=0, examples=[5])
+    micro_batch_size: int | None = Field(
+        None, ge=1, examples=[4], description="Rows at a time; left out: as many as fit in memory."
+    )
+    packing: bool | None = Field(
+        None,
+        examples=[True],
+        description="Rows end to end instead of padded; left out: where that is faster.",
+    )
+    gradient_checkpointing: bool = Field(
+        False, examples=[True], description="Less memory for activations, a third more time."
+    )
     checkpoint_every: int = Field(20, ge=1, examples=[20])
     seed: int = Field(42, ge=0, examples=[42])
 

@@ -54,8 +54,8 @@ class Collator:
 def wants_packing(setting: bool | None, model: Any) -> bool:
     """Say whether rows are packed; unless set, where the kernel for rows of any length is.
 
-    With batches of like length little padding is left to save. On a CPU packing was slower
-    (`python -m bench.training --packing`), and so it is where a mask has to keep rows apart.
+    With batches of like length little padding is left to save, and without that kernel a mask over
+    all rows keeps them apart, which costs more than the padding.
     """
     return _has_varlen_kernel(model) if setting is None else setting
 

@@ -130,7 +130,7 @@ def test_allocations_that_really_fail_halve_the_micro_batch(
     """The limit is the kernel's, on address space; the failure is torch's CPU allocator's."""
     shape = {
         "train_file": str(long_rows(tmp_path / "long.jsonl", 16)), "epochs": 2, "batch_size": 8,
-        "max_length": 512, "dtype": "float32", "lora": DROPOUT,
+        "max_length": 512, "dtype": "float32", "lora": DROPOUT | {"dropout": 0.0},
     }  # fmt: skip
     paths = {}
     for name, micro in (("warm", 1), ("limited", None)):
@@ -150,8 +150,8 @@ def test_allocations_that_really_fail_halve_the_micro_batch(
         output=str(tmp_path / "small"), micro_batch_size=result["micro_batch"], **shape
     )
     run(small)
-    # Not only near: what was halved in the first step is the run with the small micro-batch.
-    assert adapter_bytes(small) == adapter_bytes({"output": str(tmp_path / "limited")})
+    # Whatever halved it a second time, and when, is the machine's.
+    assert_same_but_for_rounding(settings, small)
 
 
 def fail_above(monkeypatch: pytest.MonkeyPatch, rows: int, step: int = 1) -> None:
@@ -175,9 +175,6 @@ def fail_above(monkeypatch: pytest.MonkeyPatch, rows: int, step: int = 1) -> Non
 def test_out_of_memory_midway_keeps_rows_steps_and_result(
     train_settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import torch
-    from safetensors.torch import load_file
-
     plain = DROPOUT | {"dropout": 0.0}
     shape = {"dtype": "float32", "epochs": 2, "lora": plain}
     roomy = train_settings(output=str(tmp_path / "roomy"), **shape)
@@ -193,16 +190,24 @@ def test_out_of_memory_midway_keeps_rows_steps_and_result(
     assert not [line for line in reporter.lines if "out of memory" in line]  # it remembers
     assert [entry["micro_batch"] for entry in log_of(tight)] == [4] * 8 + [1] * 8
     for other in (roomy, small):
-        for one, two in zip(log_of(tight), log_of(other), strict=True):
-            assert one["loss"] == pytest.approx(two["loss"], rel=1e-3)
-            for same in ("step", "tokens", "epoch", "learning_rate"):
-                assert one[same] == two[same]
-        weights, others = (
-            load_file(Path(one["output"]) / "adapter" / "adapter_model.safetensors")
-            for one in (tight, other)
-        )
-        for name, tensor in weights.items():
-            torch.testing.assert_close(tensor, others[name], rtol=0.02, atol=2e-3)
+        assert_same_but_for_rounding(tight, other)
+
+
+def assert_same_but_for_rounding(settings: dict[str, Any], others: dict[str, Any]) -> None:
+    """The same steps over the same rows; sums were taken in another order."""
+    import torch
+    from safetensors.torch import load_file
+
+    for one, two in zip(log_of(settings), log_of(others), strict=True):
+        assert one["loss"] == pytest.approx(two["loss"], rel=1e-3)
+        for same in ("step", "tokens", "epoch", "learning_rate"):
+            assert one[same] == two[same]
+    first, second = (
+        load_file(Path(one["output"]) / "adapter" / "adapter_model.safetensors")
+        for one in (settings, others)
+    )
+    for name, tensor in first.items():
+        torch.testing.assert_close(tensor, second[name], rtol=0.02, atol=2e-3)
 
 
 def test_not_even_one_row_fits(train_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
