@@ -22,6 +22,8 @@ from tests.compute.conftest import BUCKET
 from tests.compute.sagemaker_server import RunningJob, SageMakerServer
 from tests.gpu_steps.gpu_tiny import TARGETS
 
+# Each container imports torch anew; beside other load that alone may take minutes.
+pytestmark = pytest.mark.timeout(900)
 IMAGE = f"{'1' * 12}.dkr.ecr.eu-west-1.amazonaws.com/steps@sha256:{'a' * 64}"
 
 
