@@ -23,7 +23,7 @@ from gpu_steps import methods, models
 from gpu_steps.batching import LengthBatches
 from gpu_steps.decoded import decoded_batch
 from gpu_steps.environment import environment
-from gpu_steps.head import Head
+from gpu_steps.loss import labelled_logits
 from gpu_steps.lower_layers import can_keep, without_lower_layers
 from gpu_steps.reporting import Reporter
 from gpu_steps.rows import IGNORED, Example, Row, encode_rows
@@ -80,10 +80,7 @@ class CompletionTrainer(trl.SFTTrainer):  # type: ignore[misc]
         labels = inputs.pop("labels")
         causal = methods.causal(self.accelerator.unwrap_model(model))
         labelled = labels[:, 1:] != IGNORED
-        # Full training holds float32 weights and computes in less; elsewhere this does nothing.
-        with self.accelerator.autocast():
-            hidden = causal.base_model(**inputs, use_cache=False).last_hidden_state
-            logits = Head(causal)(hidden[:, :-1][labelled]).float()
+        logits = labelled_logits(causal, inputs, labelled).float()
         total = torch.nn.functional.cross_entropy(logits, labels[:, 1:][labelled], reduction="sum")
         count = labelled.sum() if num_items_in_batch is None else num_items_in_batch
         self._total_train_tokens += int(inputs["attention_mask"].sum())

@@ -12,7 +12,7 @@ from gpu_steps import models
 from gpu_steps.config import ConfigError, parse
 from gpu_steps.discovery import with_instruction
 from gpu_steps.families import FAMILIES
-from gpu_steps.head import Head
+from gpu_steps.loss import labelled_logits
 from gpu_steps.lower_layers import can_keep
 from gpu_steps.prepare_base import PrepareBase, prepare
 from gpu_steps.reporting import RecordingReporter
@@ -203,14 +203,29 @@ def small(name: str) -> Any:
 @pytest.mark.parametrize("name", SCALED)
 def test_logits_are_scaled_and_capped_as_the_library_does(name: str) -> None:
     model = small(name)
-    inputs = {"input_ids": torch.arange(3, 23).reshape(2, 10)}
+    ids = torch.arange(3, 23).reshape(2, 10)
+    labelled = torch.zeros(2, 9, dtype=torch.bool)
+    labelled[0, 5:], labelled[1, 7:] = True, True
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     with torch.no_grad():
-        states = model.base_model(**inputs).last_hidden_state[:, 5:].reshape(-1, 32)
-        whole = model(**inputs).logits[:, 5:].reshape(-1, 64)
-        torch.testing.assert_close(Head(model)(states), whole)
+        whole = model(**inputs).logits[:, :-1][labelled]
+        bare = model.get_output_embeddings()(model.base_model(**inputs).last_hidden_state)
+        torch.testing.assert_close(labelled_logits(model, inputs, labelled), whole)
         # The head alone would not do: this is what the test is there for.
-        assert not torch.allclose(model.get_output_embeddings()(states), whole, rtol=1e-2)
-        torch.testing.assert_close(model(**inputs).logits[:, 5:].reshape(-1, 64), whole)
+        assert not torch.allclose(bare[:, :-1][labelled], whole, rtol=1e-2)
+
+
+def test_a_model_that_ignores_which_logits_to_keep_gives_them_all() -> None:
+    model = small("granite")
+
+    class Deaf:
+        def __call__(self, logits_to_keep: Any, **inputs: Any) -> Any:
+            return model(**inputs)
+
+    ids = torch.arange(3, 13).reshape(1, 10)
+    labelled = torch.arange(9)[None] > 6
+    found = labelled_logits(Deaf(), {"input_ids": ids}, labelled)
+    torch.testing.assert_close(found, model(input_ids=ids).logits[:, :-1][labelled])
 
 
 def test_lower_layers_are_left_out_only_where_states_enter_as_they_are() -> None:
