@@ -66,6 +66,32 @@ def test_personal_data_has_a_choice_for_each_data_class(tmp_path: Path) -> None:
         load_settings(written(tmp_path, {**GOOD, "cleaning": change}))
 
 
+def test_full_training_has_a_learning_rate_of_its_own_and_no_adapter(tmp_path: Path) -> None:
+    def training(**change: Any) -> Any:
+        return load_settings(written(tmp_path, {**GOOD, "training": change})).training
+
+    assert training(method="full").learning_rate == 2e-5
+    assert training(method="full", learning_rate=1e-4).learning_rate == 1e-4
+    assert training(method="qlora").learning_rate == training().learning_rate == 1e-3
+    with pytest.raises(SettingsError, match="no `lora` with method full, it has no adapter"):
+        training(method="full", lora={"r": 8})
+    with pytest.raises(SettingsError, match=r"training\.method: .*'lora', 'qlora' or 'full'"):
+        training(method="dora")
+
+
+def test_target_modules_are_names_or_all_linear(tmp_path: Path) -> None:
+    def lora(**change: Any) -> Any:
+        return load_settings(
+            written(tmp_path, {**GOOD, "training": {"lora": change}})
+        ).training.lora
+
+    assert lora().target_modules is None
+    assert lora(target_modules="all-linear").target_modules == "all-linear"
+    for wrong in ("q_proj", []):
+        with pytest.raises(SettingsError, match=r"attributes\.training\.lora\.target_modules: "):
+            lora(target_modules=wrong)
+
+
 def test_broken_yaml_names_the_line(tmp_path: Path) -> None:
     path = tmp_path / "defs.yaml"
     path.write_text("type: x\nattributes: [\n")
