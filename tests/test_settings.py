@@ -87,7 +87,8 @@ def test_target_modules_are_names_or_all_linear(tmp_path: Path) -> None:
 
     assert lora().target_modules is None
     assert lora(target_modules="all-linear").target_modules == "all-linear"
-    for wrong in ("q_proj", []):
+    refused: tuple[Any, ...] = ("q_proj", [])
+    for wrong in refused:
         with pytest.raises(SettingsError, match=r"attributes\.training\.lora\.target_modules: "):
             lora(target_modules=wrong)
 

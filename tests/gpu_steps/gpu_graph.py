@@ -38,7 +38,7 @@ SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def run_here(program: str, config: Mapping[str, Any]) -> None:
+def run_here(program: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """Run a step in this process."""
     content = dict(config)
     if program == "train":
@@ -48,6 +48,7 @@ def run_here(program: str, config: Mapping[str, Any]) -> None:
     else:
         assert program == "merge"
         merge(parse(content, Merge, "step"), RecordingReporter())
+    return {}
 
 
 def graph_of(model: ModelFolder, base: Path) -> GraphPlan:

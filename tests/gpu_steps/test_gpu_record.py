@@ -60,7 +60,7 @@ def trained(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         patch.setenv("FTDM_SERVING_PYTHON", str(folder / "none"))
         patch.setattr(
             "ftdm_assets.graph.shell.run_step",
-            lambda context, program, config, work: run_here(program, config),
+            lambda context, compute, model, program, config, work: run_here(program, config),
         )
         graph = graph_of(model_folder(folder / "demo", **SETTINGS), tiny_model)
         yield Trained(graph, made, run_graph(graph, made))
