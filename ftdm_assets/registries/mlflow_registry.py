@@ -17,6 +17,8 @@ from typing import Any
 # MLflow is chatty and calls home unless told not to, before it is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
+# It also prints the address of each run, into the JSON that a command writes.
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 _DIGEST_TAG = "ftdm.digest"
 RUN_TAG = "dagster.run_id"
@@ -174,6 +176,8 @@ def _new_version(client: Any, wanted: Registration, model_id: str, run_id: str) 
         wanted.model,
         source=f"models:/{model_id}",
         run_id=run_id,
+        # A server asks for it; a database does without.
+        model_id=model_id,
         tags={**wanted.tags, **_training_tag(wanted), _DIGEST_TAG: wanted.digest},
     )
     client.set_registered_model_alias(wanted.model, "challenger", created.version)

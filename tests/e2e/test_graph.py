@@ -311,3 +311,15 @@ def test_a_up_starts_the_ui_and_down_stops_everything(running: Running) -> None:
 def test_b_after_down_up_serves_the_same_version_again(running: Running) -> None:
     assert running.place.ftdm("up", "--json", timeout=600).code == 0
     assert running.ask().headers["x-ftdm-version"] == f"{MODEL}-v0001"
+
+
+def test_c_the_first_version_trained_again_is_the_same_bit_for_bit(running: Running) -> None:
+    # Its training was killed and went on from a checkpoint (test 1); this one is in one piece.
+    done = running.place.ftdm("reproduce", f"{MODEL}-v0001", "--scores", "--json", timeout=900)
+    assert done.code == 0, done.err
+    document = done.document
+    assert document["outcome"] == "bit_for_bit", document["reason"]
+    assert document["scores"]["agree"], document["reason"]
+    (shown,) = running.place.ftdm("trace", f"{MODEL}-v0001", "--json").document["reproductions"]
+    assert shown["outcome"] == "bit_for_bit"
+    assert running.ask().headers["x-ftdm-version"] == f"{MODEL}-v0001"

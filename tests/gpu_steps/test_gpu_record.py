@@ -26,7 +26,7 @@ from ftdm_assets.provenance.statements import Manifest, Verdict
 from ftdm_assets.registries.mlflow_registry import local_uri
 from ftdm_assets.settings import PriceSettings
 from gpu_steps.environment import driver_version, image_digest, package_list
-from tests.gpu_steps.gpu_graph import ROWS, VERSION, graph_of, run_graph, run_here
+from tests.gpu_steps.gpu_graph import VERSION, graph_of, run_graph, run_here
 from tests.graph.samples import model_folder
 
 # MLflow's own code uses what SQLAlchemy and others deprecate.
@@ -304,7 +304,7 @@ def test_other_digests_are_judged_by_the_scores(
     capsys: pytest.CaptureFixture[str], answer: str, code: int, outcome: str,
 ) -> None:  # fmt: skip
     monkeypatch.setenv("FTDM_SERVING_PYTHON", str(engine(tmp_path, answer)))
-    version = forged(trained, f"demo-v1{code}", learning_rate=0.02)
+    version = forged(trained, f"demo-v1{code}", epochs=0.2)
     assert command.reproduce(version, False, True) == code
     document = json.loads(capsys.readouterr().out)
     assert document["outcome"] == outcome
@@ -357,7 +357,3 @@ def test_a_step_that_fails_says_why_and_leaves_no_statement(
         one.version != version
         for one in trained.reading.store.reproductions("demo", "registered_version", digest)
     )
-
-
-def test_the_rows_of_the_sample_are_all_used(trained: Trained) -> None:
-    assert trained.reading.manifest("adapter").facts["examples"] == ROWS
