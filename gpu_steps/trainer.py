@@ -145,8 +145,9 @@ class CompletionTrainer(trl.SFTTrainer):  # type: ignore[misc]
     def require_finite_weights(self) -> None:
         """Refuse an adapter that the last step spoilt."""
         for parameter in self.model.parameters():
-            if parameter.requires_grad and not bool(parameter.isfinite().all()):
-                self._require_finite("weight", math.nan, self.state.global_step)
+            if parameter.requires_grad:
+                largest = parameter.detach().abs().max()
+                self._require_finite("weight", largest, self.state.global_step)
 
     def _require_finite(self, what: str, value: Any, step: int | None = None) -> None:
         if math.isfinite(value):

@@ -56,7 +56,7 @@ def ended(zygote: "subprocess.Popen[str]") -> int:
 
 def kill_at(step: int, number: int, log: Path) -> None:
     """Kill the process as soon as its log shows this step or a later one."""
-    ends = time.monotonic() + 60
+    ends = time.monotonic() + 200
     while time.monotonic() < ends:
         lines = log.read_text().splitlines() if log.exists() else []
         steps = [int(line.split()[2]) for line in lines if line.startswith("train: step ")]
@@ -304,6 +304,8 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights(
 
 def test_a_last_step_that_spoils_the_weights_leaves_no_adapter(train_settings: Make) -> None:
     settings = train_settings(learning_rate=1e39, warmup_ratio=0.0, batch_size=30, epochs=1)
-    with pytest.raises(StepError, match="step 1: a weight is nan; the batch held the records r"):
+    with pytest.raises(
+        StepError, match=r"step 1: a weight is (inf|nan); the batch held the records r"
+    ):
         run(settings)
     assert not Path(settings["output"]).exists()
