@@ -10,6 +10,7 @@ import contextlib
 import json
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,7 +193,7 @@ def _verify(unpacked: Path, step: str, url: str) -> None:
 def _whole(url: str) -> Iterator[None]:
     try:
         yield
-    except (tarfile.TarError, EOFError, OSError, KeyError, json.JSONDecodeError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError, KeyError, ValueError) as error:
         raise StepFailedError(
             f"{url}: cannot be unpacked ({error}); remove the object and run again"
         ) from error

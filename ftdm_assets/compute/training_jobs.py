@@ -172,11 +172,12 @@ class TrainingJobs:
 
 def _passes(error: Any) -> bool:
     """Say whether an error may pass by itself; credentials that are missing do not."""
-    from botocore.exceptions import ClientError, HTTPClientError
+    from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 
     if isinstance(error, ClientError):
         return aws.code(error) in _PASSING or aws.status(error) >= 500
-    return isinstance(error, HTTPClientError)
+    # Before there is a connection (no such name, refused, no answer), and while there is one.
+    return isinstance(error, ConnectionError | HTTPClientError)
 
 
 def _message(description: Mapping[str, Any]) -> str:

@@ -14,9 +14,11 @@ import botocore.session
 import pytest
 from botocore.validate import ParamValidator
 
+from ftdm_assets import aws
 from ftdm_assets.compute import training_job
 from ftdm_assets.compute.process import StepFailedError
 from ftdm_assets.compute.staging import Input, RemoteStep, Staging
+from ftdm_assets.compute.training_jobs import TrainingJobs
 from ftdm_assets.settings import ComputeSettings, SettingsError, parse_settings
 from gpu_steps import sagemaker_entry
 from gpu_steps.config import ConfigError
@@ -229,3 +231,18 @@ def test_the_policies_allow_what_is_called_and_no_more() -> None:
     role = json.loads((DEPLOY / "job-role-policy.json").read_text())
     actions |= {action for one in role["Statement"] for action in one["Action"]}
     assert not [action for action in actions if action.endswith("*")]
+
+
+def test_a_connection_that_is_refused_is_tried_again_for_a_while(
+    sagemaker: SageMakerServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", "http://127.0.0.1:9")
+    said: list[str] = []
+    settings = sagemaker_settings(patience_minutes=0.02)
+    jobs = TrainingJobs(settings, Staging(settings.bucket), said.append)
+    with pytest.raises(StepFailedError, match="AWS was out of reach for"):
+        jobs._patiently(
+            "asking", lambda: aws.client("sagemaker").describe_training_job(TrainingJobName="x")
+        )
+    assert said
+    assert "Could not connect" in said[0]
