@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ftdm_assets.provenance import files
 from ftdm_assets.provenance.access_log import AccessLog, Reader
@@ -28,6 +28,8 @@ from ftdm_assets.provenance.statements import (
     SignOff,
     Verdict,
 )
+
+S = TypeVar("S")
 
 RECORDS_FILE = "records.jsonl"
 DOCUMENT_FILE = "document.json"
@@ -245,8 +247,7 @@ class ArtifactStore:
 
     def add_verdict(self, verdict: Verdict) -> str:
         """Store a verdict and return its digest."""
-        folder = self._verdicts(verdict.model, verdict.asset, verdict.digest)
-        return _add_statement(folder, verdict.statement())
+        return self._add("verdicts", verdict)
 
     def verdicts(self, model: str, asset: str, digest: str) -> list[Verdict]:
         """Return all verdicts on an artifact, oldest first.
@@ -254,14 +255,12 @@ class ArtifactStore:
         Raises:
             StoreError: if a verdict's file was changed after it was written.
         """
-        statements = _statements(self._verdicts(model, asset, digest))
-        found = [Verdict.from_statement(statement) for statement in statements]
+        found = self._stated("verdicts", (model, asset, digest), Verdict.from_statement)
         return sorted(found, key=lambda verdict: verdict.judged_at)
 
     def add_sign_off(self, sign_off: SignOff) -> str:
         """Store a person's sign-off and return its digest."""
-        folder = self._sign_offs(sign_off.model, sign_off.asset, sign_off.digest)
-        return _add_statement(folder, sign_off.statement())
+        return self._add("sign_offs", sign_off)
 
     def sign_offs(self, model: str, asset: str, digest: str) -> list[SignOff]:
         """Return all sign-offs of an artifact, oldest first.
@@ -269,14 +268,12 @@ class ArtifactStore:
         Raises:
             StoreError: if a sign-off's file was changed after it was written.
         """
-        statements = _statements(self._sign_offs(model, asset, digest))
-        found = [SignOff.from_statement(statement) for statement in statements]
+        found = self._stated("sign_offs", (model, asset, digest), SignOff.from_statement)
         return sorted(found, key=lambda sign_off: sign_off.signed_at)
 
     def add_publication(self, publication: Publication) -> str:
         """Store that an artifact was pushed somewhere, and return the statement's digest."""
-        folder = self._publications(publication.model, publication.asset, publication.digest)
-        return _add_statement(folder, publication.statement())
+        return self._add("publications", publication)
 
     def publications(self, model: str, asset: str, digest: str) -> list[Publication]:
         """Return where an artifact was pushed, oldest first.
@@ -284,17 +281,12 @@ class ArtifactStore:
         Raises:
             StoreError: if a publication's file was changed after it was written.
         """
-        statements = _statements(self._publications(model, asset, digest))
-        found = [Publication.from_statement(statement) for statement in statements]
+        found = self._stated("publications", (model, asset, digest), Publication.from_statement)
         return sorted(found, key=lambda publication: publication.pushed_at)
-
-    def _publications(self, model: str, asset: str, digest: str) -> Path:
-        return self.root / "publications" / model / asset / digest
 
     def add_reproduction(self, reproduction: Reproduction) -> str:
         """Store what came of a reproduction and return its digest."""
-        folder = self._reproductions(reproduction.model, reproduction.asset, reproduction.digest)
-        return _add_statement(folder, reproduction.statement())
+        return self._add("reproductions", reproduction)
 
     def reproductions(self, model: str, asset: str, digest: str) -> list[Reproduction]:
         """Return all reproductions of an artifact, oldest first.
@@ -302,18 +294,17 @@ class ArtifactStore:
         Raises:
             StoreError: if a reproduction's file was changed after it was written.
         """
-        statements = _statements(self._reproductions(model, asset, digest))
-        found = [Reproduction.from_statement(statement) for statement in statements]
+        found = self._stated("reproductions", (model, asset, digest), Reproduction.from_statement)
         return sorted(found, key=lambda reproduction: reproduction.finished_at)
 
-    def _reproductions(self, model: str, asset: str, digest: str) -> Path:
-        return self.root / "reproductions" / model / asset / digest
+    def _add(self, kind: str, stated: Verdict | SignOff | Publication | Reproduction) -> str:
+        folder = self.root / kind / stated.model / stated.asset / stated.digest
+        return _add_statement(folder, stated.statement())
 
-    def _sign_offs(self, model: str, asset: str, digest: str) -> Path:
-        return self.root / "sign_offs" / model / asset / digest
-
-    def _verdicts(self, model: str, asset: str, digest: str) -> Path:
-        return self.root / "verdicts" / model / asset / digest
+    def _stated(
+        self, kind: str, key: tuple[str, str, str], read: Callable[[Mapping[str, Any]], S]
+    ) -> list[S]:
+        return [read(statement) for statement in _statements(self.root.joinpath(kind, *key))]
 
 
 def with_digest(row: Mapping[str, Any]) -> dict[str, Any]:

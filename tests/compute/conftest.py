@@ -11,6 +11,7 @@ from moto.server import ThreadedMotoServer
 
 from tests.compute.sagemaker_server import SageMakerServer
 from tests.gpu_steps.conftest import tiny_model  # noqa: F401 - a fixture
+from tests.local_aws import point_to
 
 BUCKET = "training"
 
@@ -25,17 +26,7 @@ def sagemaker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SageMakerSer
         name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ
     }
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-            "AWS_ACCESS_KEY_ID": "nobody",
-            "AWS_SECRET_ACCESS_KEY": "a-secret-that-stays-here",
-            "AWS_DEFAULT_REGION": "eu-west-1",
-            "AWS_CONFIG_FILE": "/nonexistent",
-            "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }.items():
-            patch.setenv(name, value)
-        patch.delenv("AWS_PROFILE", raising=False)
+        point_to(patch, f"http://{host}:{port}")
         boto3.session.Session().client("s3").create_bucket(
             Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
         )

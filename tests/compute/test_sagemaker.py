@@ -20,7 +20,7 @@ from ftdm_assets.compute.training_jobs import TrainingJobs
 from ftdm_assets.settings import ComputeSettings
 from tests.compute.conftest import BUCKET
 from tests.compute.sagemaker_server import RunningJob, SageMakerServer
-from tests.gpu_steps.gpu_tiny import TARGETS
+from tests.gpu_steps.gpu_tiny import train_config
 
 # Each container imports torch anew; beside other load that alone may take minutes.
 pytestmark = pytest.mark.timeout(900)
@@ -50,26 +50,7 @@ def compute(**changes: Any) -> ComputeSettings:
 
 
 def settings(model: Path, rows: Path, output: Path, **changes: Any) -> dict[str, Any]:
-    return {
-        "base_model": str(model),
-        "base_name": "example/tiny",
-        "base_digest": "0" * 64,
-        "train_file": str(rows),
-        "output": str(output),
-        "work": str(output.parent / "work"),
-        "seed": 7,
-        "method": "lora",
-        "lora": {"r": 4, "alpha": 8, "dropout": 0.1, "target_modules": TARGETS},
-        "epochs": 6,
-        "learning_rate": 0.01,
-        "batch_size": 4,
-        "max_length": 128,
-        "warmup_ratio": 0.1,
-        "scheduler": "cosine",
-        "dtype": "bfloat16",
-        "checkpoint_every": 5,
-        "threads": 1,
-    } | changes
+    return train_config(model, rows, output) | {"epochs": 6} | changes
 
 
 def materialize(where: ComputeSettings, config: dict[str, Any], work: Path) -> Outcome:

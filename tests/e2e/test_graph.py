@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ import pytest
 
 from ftdm_assets.graph.prediction import PACKAGE_QUESTIONS
 from tests.commands.helpers import SHIPPED, Place
+from tests.serving.serving_support import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
@@ -39,12 +39,6 @@ GATES = """  gates:
     checkpoint_every: 5
     lora: {upper_layers: 10}
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Running:

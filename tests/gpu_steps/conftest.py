@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.gpu_steps.gpu_tiny import END, LABELS, TARGETS, TEXTS, row, write_lines
+from tests.gpu_steps.gpu_tiny import END, LABELS, TEXTS, row, train_config, write_lines
 
 
 @pytest.fixture(scope="session")
@@ -73,26 +73,7 @@ def train_settings(tiny_model: Path, tmp_path: Path) -> Callable[..., dict[str, 
     """Makes the JSON content of a train step over the tiny model; keywords replace keys."""
 
     def make(**changes: Any) -> dict[str, Any]:
-        settings: dict[str, Any] = {
-            "base_model": str(tiny_model),
-            "base_name": "example/tiny",
-            "base_digest": "0" * 64,
-            "train_file": str(write_lines(tmp_path / "train.jsonl", [row(n) for n in range(30)])),
-            "output": str(tmp_path / "out"),
-            "work": str(tmp_path / "work"),
-            "seed": 7,
-            "method": "lora",
-            "lora": {"r": 4, "alpha": 8, "dropout": 0.1, "target_modules": TARGETS},
-            "epochs": 3,
-            "learning_rate": 0.01,
-            "batch_size": 4,
-            "max_length": 128,
-            "warmup_ratio": 0.1,
-            "scheduler": "cosine",
-            "dtype": "bfloat16",
-            "checkpoint_every": 5,
-            "threads": 1,
-        }
-        return settings | changes
+        rows = write_lines(tmp_path / "train.jsonl", [row(n) for n in range(30)])
+        return train_config(tiny_model, rows, tmp_path / "out") | changes
 
     return make

@@ -25,3 +25,27 @@ def row(number: int) -> dict[str, str]:
 def write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:
     path.write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
     return path
+
+
+def train_config(model: Path, rows: Path, output: Path) -> dict[str, Any]:
+    """Return the JSON content of a train step over a tiny model, its work beside the output."""
+    return {
+        "base_model": str(model),
+        "base_name": "example/tiny",
+        "base_digest": "0" * 64,
+        "train_file": str(rows),
+        "output": str(output),
+        "work": str(output.parent / "work"),
+        "seed": 7,
+        "method": "lora",
+        "lora": {"r": 4, "alpha": 8, "dropout": 0.1, "target_modules": TARGETS},
+        "epochs": 3,
+        "learning_rate": 0.01,
+        "batch_size": 4,
+        "max_length": 128,
+        "warmup_ratio": 0.1,
+        "scheduler": "cosine",
+        "dtype": "bfloat16",
+        "checkpoint_every": 5,
+        "threads": 1,
+    }

@@ -13,35 +13,11 @@ from gpu_steps.config import parse
 from gpu_steps.merge import Merge, merge
 from gpu_steps.reporting import RecordingReporter
 from gpu_steps.train import Train, train
+from tests.gpu_steps.gpu_runs import CuttingReporter, StepCutError, run
 from tests.gpu_steps.gpu_tiny import END, TEMPLATE, row, write_lines
 
 Make = Callable[..., dict[str, Any]]
 FULL: dict[str, Any] = {"method": "full", "lora": None, "learning_rate": 0.003}
-
-
-class StepCutError(Exception):
-    """Stands for whatever ends a run before its time."""
-
-
-class CuttingReporter:
-    """Ends the run at the first report of step `at` or later."""
-
-    def __init__(self, at: int) -> None:
-        self.at = at
-
-    def log(self, line: str) -> None:
-        del line
-
-    def progress(self, text: str, **numbers: float) -> None:
-        del text
-        if numbers.get("step", 0) >= self.at:
-            raise StepCutError
-
-
-def run(settings: dict[str, Any]) -> dict[str, Any]:
-    train(parse(settings, Train, "step.json"), RecordingReporter())
-    found: dict[str, Any] = json.loads((Path(settings["output"]) / "result.json").read_text())
-    return found
 
 
 def merged(settings: dict[str, Any], tmp_path: Path) -> tuple[Path, dict[str, Any]]:

@@ -27,6 +27,7 @@ from ftdm_assets.registries.mlflow_tracking import (
     track,
     without_secrets,
 )
+from tests.serving.serving_support import free_port
 
 # MLflow's own code uses what SQLAlchemy and others deprecate.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -53,12 +54,6 @@ def training(adapter: str = "a" * 64, **changes: Any) -> TrainingRun:
         **changes,
     }
     return TrainingRun(**values)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,8 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from tests.local_aws import point_to
+
 BUCKET = "labels"
 Script = Callable[[BaseHTTPRequestHandler], None]
 
@@ -17,21 +19,6 @@ Script = Callable[[BaseHTTPRequestHandler], None]
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FTDM_HOME", str(tmp_path / "home"))
-
-
-def point_to(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    """Let the AWS environment name a server of ours, and nobody's credentials."""
-    for name, value in {
-        "AWS_ENDPOINT_URL": url,
-        "AWS_ACCESS_KEY_ID": "nobody",
-        "AWS_SECRET_ACCESS_KEY": "a-secret-that-stays-here",
-        "AWS_DEFAULT_REGION": "eu-west-1",
-        "AWS_CONFIG_FILE": "/nonexistent",
-        "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("AWS_PROFILE", raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,8 @@ from ftdm_assets.sources.label_source import label_source
 from ftdm_assets.sources.tables import SourceError
 from golden.tables import GoldenError
 from tests.graph.samples import model_folder
-from tests.sources.conftest import BUCKET, Script, answer, point_to
+from tests.local_aws import point_to
+from tests.sources.conftest import BUCKET, Script, answer
 
 ROWS = [{"id": f"r{n}", "text": f"text {n}", "label": "ab"[n % 2]} for n in range(200)]
 JSONL = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
