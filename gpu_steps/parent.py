@@ -9,10 +9,12 @@ needs the standard library only.
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from types import FrameType
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 _WATCH_SECONDS = 1.0
@@ -36,6 +38,15 @@ def die_with_parent(*, watch: bool = True) -> None:
 def stop_on_sigterm() -> None:
     """Turn SIGTERM into an exception in the main thread, so that open folders are cleaned up."""
     signal.signal(signal.SIGTERM, _raise_stopped)
+
+
+def stop(process: "subprocess.Popen[Any]", patience_s: float) -> None:
+    """Tell a process of one's own to stop; end it when it has not after so many seconds."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(patience_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def _raise_stopped(number: int, frame: FrameType | None) -> None:

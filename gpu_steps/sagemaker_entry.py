@@ -9,7 +9,6 @@ which SageMaker hands on as the failure's reason; SIGTERM stops the step first.
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from typing import Any
 
 from gpu_steps.config import ConfigError, StepError, parse
 from gpu_steps.output import write_json
-from gpu_steps.parent import stop_on_sigterm
+from gpu_steps.parent import stop, stop_on_sigterm
 
 ROOT_VARIABLE = "FTDM_ML_ROOT"
 RESULT = "result"
@@ -153,11 +152,7 @@ def _shown_until_its_end(process: "subprocess.Popen[str]") -> str:
             last = line.strip() or last
         process.wait()
     except BaseException:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        stop(process, _STOP_SECONDS)
         raise
     return last
 

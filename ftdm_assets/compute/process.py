@@ -8,7 +8,6 @@ person sees; whoever waits for the step and is stopped, stops the step first.
 import contextlib
 import os
 import shlex
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from typing import Any
 
 from ftdm_assets.provenance.digests import json_digest
 from ftdm_assets.provenance.files import write_json
+from gpu_steps.parent import stop
 
 _STOP_SECONDS = 20
 _LOOK_SECONDS = 0.5
@@ -88,11 +88,7 @@ def _wait(process: "subprocess.Popen[bytes]", look: Callable[[], None] | None) -
             look()
         return process.wait()
     except BaseException:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        stop(process, _STOP_SECONDS)
         raise
 
 
