@@ -1,11 +1,12 @@
 """Sending one call to the version it means, again if need be, and its answer back.
 
 Invariants:
-- a call is sent again only while nothing of an answer has gone back to the caller, and for a
-  bounded time; each time the pointer is read anew, so a move of the pointer takes effect at once
-  for a waiting call and never fails one;
+- while nothing of an answer has gone back to the caller, a call is sent again for a bounded time;
+  each time the pointer is read anew, so a move of the pointer takes effect at once for a waiting
+  call and never fails one;
 - an answer belongs to one version: once its first byte has gone back it is never mixed with
-  another's; a stream that breaks ends with an error event, not in silence;
+  another's; a stream that breaks goes on with another replica of the same version where that one
+  writes the same, and else ends with an error event, not in silence;
 - only failures to reach a replica are tried again (refused, broken off, 502, 503); what a replica
   itself answered, good or bad, is passed on as it is.
 """
@@ -13,19 +14,24 @@ Invariants:
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 from starlette.responses import Response, StreamingResponse
 
 from serving.errors import ApiError, unreachable
+from serving.transcript import BrokenOffError, CannotGoOnError, Events, Transcript
 from serving.versions import Version
 
 _AGAIN = frozenset({502, 503})
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5
 _ERROR_EVENT = b'data: {"error"'
+# Breaks of one answer that are made good; a replica that breaks each time would go on for ever.
+_BREAKS = 3
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -68,22 +74,41 @@ class Upstream:
         Raises:
             ApiError: Nobody could be reached in time, or the name means nothing (any more).
         """
+        return await self._patiently(lambda: self._send_once(call, call.resolve()), call.resolve)
+
+    async def _patiently(
+        self, attempt: Callable[[], Awaitable[T]], version: Callable[[], Version]
+    ) -> T:
         end = time.monotonic() + self._retry_for_s
         pause = _FIRST_PAUSE_S
         while True:
-            version = call.resolve()
             try:
-                return await self._send_once(call, version)
+                return await attempt()
             except _NotReachedError as error:
                 if time.monotonic() + pause > end:
                     raise unreachable(
-                        f"No replica of {version.version} can be reached ({error}): "
+                        f"No replica of {version().version} can be reached ({error}): "
                         "try again shortly."
                     ) from error
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
 
     async def _send_once(self, call: Call, version: Version) -> Response:
+        answer = await self._opened(call, version)
+        streamed = False
+        try:
+            if call.streams and answer.content_type == "text/event-stream":
+                first = await _first(answer)
+                stream = self._stream(call, version, answer, first)
+                streamed = True
+                return StreamingResponse(stream, answer.status, _headers(answer, version))
+            return await _whole(answer, version)
+        finally:
+            if not streamed:
+                answer.close()
+
+    async def _opened(self, call: Call, version: Version) -> aiohttp.ClientResponse:
+        """Send a call to a version's router; return the answer, of which only the head is read."""
         if not version.router_url:
             raise _NotReachedError("it has never been started")
         content = json.dumps({**call.body, "model": version.served_name}).encode()
@@ -94,18 +119,50 @@ class Upstream:
             )
         except (TimeoutError, aiohttp.ClientError) as error:
             raise _not_reached(error) from error
-        streamed = False
+        if answer.status in _AGAIN:
+            answer.close()
+            raise _NotReachedError(f"its router answers {answer.status}")
+        return answer
+
+    async def _stream(
+        self, call: Call, version: Version, answer: aiohttp.ClientResponse, first: bytes
+    ) -> AsyncIterator[bytes]:
+        """Pass a stream on; where it breaks off, go on with another replica's."""
+        transcript, breaks = Transcript(), 0
         try:
-            if answer.status in _AGAIN:
-                raise _NotReachedError(f"its router answers {answer.status}")
-            if call.streams and answer.content_type == "text/event-stream":
-                response = await _stream(answer, version)
-                streamed = True
-                return response
-            return await _whole(answer, version)
-        finally:
-            if not streamed:
+            while True:
+                try:
+                    async for piece in _pieces(transcript, answer, first):
+                        yield piece
+                except (BrokenOffError, TimeoutError, aiohttp.ClientError) as error:
+                    if transcript.ended:
+                        return
+                    breaks += 1
+                    # A silent replica may still be at work: asking again would add to the load.
+                    if breaks > _BREAKS or isinstance(error, TimeoutError):
+                        raise
+                else:
+                    return
+                transcript.start_again()
                 answer.close()
+                answer, first = await self._patiently(
+                    lambda: self._opened_stream(call, version), lambda: version
+                )
+        except (BrokenOffError, CannotGoOnError, ApiError, TimeoutError, aiohttp.ClientError):
+            broken = unreachable("The replica broke off before the answer was whole: ask again.")
+            yield b"data: " + json.dumps(broken.body()).encode() + b"\n\n"
+        finally:
+            answer.close()
+
+    async def _opened_stream(
+        self, call: Call, version: Version
+    ) -> tuple[aiohttp.ClientResponse, bytes]:
+        answer = await self._opened(call, version)
+        try:
+            return answer, await _first(answer)
+        except BaseException:
+            answer.close()
+            raise
 
 
 async def _whole(answer: aiohttp.ClientResponse, version: Version) -> Response:
@@ -116,27 +173,32 @@ async def _whole(answer: aiohttp.ClientResponse, version: Version) -> Response:
     return Response(content, answer.status, _headers(answer, version))
 
 
-async def _stream(answer: aiohttp.ClientResponse, version: Version) -> Response:
-    """Wait for the first event: until then the call can still be sent to another replica."""
+async def _first(answer: aiohttp.ClientResponse) -> bytes:
+    """Wait for the first bytes: until then the call can still be sent to another replica."""
     try:
         first = await answer.content.readany()
     except (TimeoutError, aiohttp.ClientError) as error:
         raise _not_reached(error) from error
     if not first or first.startswith(_ERROR_EVENT):
         raise _NotReachedError("it broke off")
-    return StreamingResponse(_events(first, answer), answer.status, _headers(answer, version))
+    return first
 
 
-async def _events(first: bytes, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    try:
-        yield first
-        async for chunk in answer.content.iter_any():
-            yield chunk
-    except (TimeoutError, aiohttp.ClientError):
-        broken = unreachable("The replica broke off before the answer was whole: ask again.")
-        yield b"data: " + json.dumps(broken.body()).encode() + b"\n\n"
-    finally:
-        answer.close()
+async def _pieces(
+    transcript: Transcript, answer: aiohttp.ClientResponse, first: bytes
+) -> AsyncIterator[bytes]:
+    """Yield what the caller does not know yet, chunk by chunk, until the answer is whole."""
+    events, chunk = Events(), first
+    while chunk:
+        piece, broken = transcript.take_all(events.cut(chunk))
+        if piece:
+            yield piece
+        if broken is not None:
+            raise broken
+        # To its very end, which comes after the last event: the connection can be used again.
+        chunk = await answer.content.readany()
+    if not transcript.ended:
+        raise BrokenOffError("it ended early")
 
 
 def _headers(answer: aiohttp.ClientResponse, version: Version) -> dict[str, str]:

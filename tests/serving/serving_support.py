@@ -1,6 +1,7 @@
 """What the tests of serving share: fake replicas behind the real parts, and load on them."""
 
 import hashlib
+import re
 import socket
 import sys
 import threading
@@ -98,11 +99,12 @@ class Answer:
     ended: float
     version: str
     failure: str
+    text: str = ""
 
 
 def ask(client: httpx.Client, body: dict[str, object]) -> Answer:
     """Send one chat completion and read all of its answer."""
-    began, version = time.monotonic(), ""
+    began, version, text = time.monotonic(), "", ""
     try:
         with client.stream("POST", "/v1/chat/completions", json=body) as answer:
             version = answer.headers.get("x-ftdm-version", "")
@@ -112,7 +114,7 @@ def ask(client: httpx.Client, body: dict[str, object]) -> Answer:
             failure = f"broken stream: {text[-200:]}"
     except httpx.HTTPError as error:
         failure = repr(error)
-    return Answer(began, time.monotonic(), version, failure)
+    return Answer(began, time.monotonic(), version, failure, text)
 
 
 @dataclass
@@ -145,6 +147,10 @@ class Load:
 
     def versions(self) -> set[str]:
         return {one.version for one in self.answers}
+
+    def streamed_texts(self) -> set[str]:
+        """Return what the streams' events say, put together."""
+        return {"".join(re.findall(r'"content": ?"([^"]*)"', one.text)) for one in self.answers}
 
     def _ask(self) -> None:
         body = {"model": self.model, "messages": [{"role": "user", "content": self.content}]}

@@ -41,8 +41,8 @@ def test_a_killed_replica_loses_no_request_and_comes_back(running: Running, stre
         version = store.version(MODEL, "v0001")
     name = version.replicas[0].name
     first = running.pid(name)
-    # Of a stream, only one that has begun can be lost; these begin and end at once.
-    content = "words=1" if stream else PLAIN
+    # The kill meets streams in their middle: another replica goes on with them.
+    content = "words=8 pause=0.02" if stream else PLAIN
     with Load(running.url, content=content, stream=stream) as load:
         time.sleep(1.0)
         kill(first)
@@ -53,6 +53,8 @@ def test_a_killed_replica_loses_no_request_and_comes_back(running: Running, stre
         time.sleep(0.5)
     assert len(load.answers) > 20
     assert load.failures() == []
+    if stream:
+        assert load.streamed_texts() == {"".join(f"w{number} " for number in range(8))}
 
 
 def test_a_replica_that_hangs_is_left_out(running: Running) -> None:
