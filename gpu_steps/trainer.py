@@ -133,7 +133,10 @@ class CompletionTrainer(trl.SFTTrainer):  # type: ignore[misc]
         """
         labels = inputs.pop("labels")
         causal = methods.causal(self.accelerator.unwrap_model(model))
-        loss = completion_loss(causal, inputs, labels, num_items_in_batch)
+        # Method full computes in the mixed precision that the whole model's forward would switch
+        # on; the loss in chunks calls its parts. For the other methods this is nothing.
+        with self.accelerator.autocast():
+            loss = completion_loss(causal, inputs, labels, num_items_in_batch)
         return (loss, None) if return_outputs else loss
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
