@@ -122,6 +122,23 @@ def dataset_push(
     raise typer.Exit(command(model, to, allowed_data_class, as_json))
 
 
+registry_app = typer.Typer(help="Versions in a registry.")
+app.add_typer(registry_app, name="registry", no_args_is_help=True)
+
+
+@registry_app.command("pull")
+def registry_pull(
+    model: Model,
+    to: Annotated[Path, typer.Option(help="A new folder for the merged model.")],
+    digest: Annotated[str, typer.Option(help="The merged model's digest, 64 hex digits.")],
+    as_json: Json = False,
+) -> None:
+    """Bring a version from the model's Hub repository, by its digest, and verify it."""
+    from ftdm_assets.commands.registry import pull as command
+
+    raise typer.Exit(command(model, digest, to, as_json))
+
+
 @app.command()
 def up(as_json: Json = False) -> None:
     """Start UI, daemon, cache, gateway and replicas; return when all is healthy."""

@@ -388,10 +388,22 @@ class GateSettings(_Section):
 class RegistrySettings(_Section):
     """Where versions are registered."""
 
-    kind: Literal["mlflow"] = Field("mlflow", examples=["mlflow"])
+    kind: Literal["mlflow", "huggingface", "both"] = Field("mlflow", examples=["mlflow"])
     tracking_uri: str | None = Field(
         None, examples=["http://127.0.0.1:5000"], description="Left out: SQLite in the home folder."
     )
+    repository: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$",
+        examples=["ORG/NAME"],
+        description="A private model repository of the Hugging Face Hub; made if there is none.",
+    )
+
+    @model_validator(mode="after")
+    def _names_its_repository(self) -> "RegistrySettings":
+        if self.kind != "mlflow" and self.repository is None:
+            raise PydanticCustomError("needed", "needed", {"key": ["repository"]})
+        return self
 
 
 class ServingSettings(_Section):

@@ -16,8 +16,10 @@ from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, GraphPlan, Outco
 from ftdm_assets.model_card import model_card
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.provenance.environment import now
-from ftdm_assets.registries import mlflow_registry
+from ftdm_assets.registries import chosen
+from ftdm_assets.registries.mlflow_registry import Registration, RegistryError
 from ftdm_assets.registries.mlflow_tracking import MLFLOW_RUN
+from ftdm_assets.settings import RegistrySettings
 from golden.client import AskSettings, EndpointError, ask_blocking
 from serving import deployment, stack
 from serving.pointer import PointerStore
@@ -37,10 +39,10 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             description="The documented version in the registry, bound to one merged model.",
             build=_build_registered,
             version="1",
-            config=settings.registry.model_dump(),
+            config=settings.registry.model_dump(exclude=_left_out(settings.registry)),
             deps=("merged_model", "eval_scores"),
             gated=True,
-            kinds=("mlflow",),
+            kinds=("huggingface",) if settings.registry.kind == "huggingface" else ("mlflow",),
         ),
         AssetPlan(
             name="deployed_version",
@@ -56,6 +58,11 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             kinds=("vllm",),
         ),
     ]
+
+
+def _left_out(registry: RegistrySettings) -> set[str]:
+    """Keep the recipe of versions that were registered before there was a choice."""
+    return {"repository"} if registry.repository is None else set()
 
 
 def checks(model: ModelFolder, graph: Callable[[], GraphPlan]) -> list[CheckPlan]:
@@ -101,11 +108,11 @@ def _build_registered(reading: Reading, tools: Tools) -> Built:
         scores=scores,
         baseline=baseline,
     )
-    tools.say("Registering in MLflow; a first registration takes some seconds longer")
-    registered = mlflow_registry.register(
-        registry_uri(reading),
-        mlflow_registry.artifacts_folder(reading.home),
-        mlflow_registry.Registration(
+    tools.say("Registering; a first registration takes some seconds longer")
+    places = chosen.register(
+        model.settings.registry,
+        reading.home,
+        Registration(
             model=model.name,
             folder=merged.path,
             digest=merged.digest,
@@ -122,6 +129,8 @@ def _build_registered(reading: Reading, tools: Tools) -> Built:
             training_run_id=str(trained.facts.get(MLFLOW_RUN, "")),
         ),
     )
+    registered = places[0]
+    also = {"also_at": [place.uri for place in places[1:]]} if places[1:] else {}
     document = {
         "model": model.name,
         "version": registered.version,
@@ -130,6 +139,7 @@ def _build_registered(reading: Reading, tools: Tools) -> Built:
         "mlflow_run_id": registered.run_id,
         "digest": merged.digest,
         "digests": digests,
+        **also,
     }
     stored_card = reading.store.put_files("model_card", {"model_card.md": card.encode()})
     return Built(
@@ -138,14 +148,10 @@ def _build_registered(reading: Reading, tools: Tools) -> Built:
             "version": registered.version,
             "merged_digest": merged.digest,
             "uri": registered.uri,
+            **also,
         },
         attachments={"model_card": stored_card},
     )
-
-
-def registry_uri(reading: Reading) -> str:
-    """Return the registry's address: the settings', else SQLite in the home folder."""
-    return mlflow_registry.address(reading.model.settings.registry.tracking_uri, reading.home)
 
 
 def _build_deployed(reading: Reading, tools: Tools) -> Built:
@@ -183,7 +189,7 @@ def _build_deployed(reading: Reading, tools: Tools) -> Built:
     deployment.retire_others(reading.home, model.name)
     try:
         record_aliases(reading)
-    except mlflow_registry.RegistryError as error:
+    except RegistryError as error:
         tools.say(f"warning: {error}")
     tools.say(f"{version['version']} is in production; {move.from_version or 'nothing'} before it")
     task = reading.document("eval_scores")["task"]
@@ -230,8 +236,12 @@ def record_aliases(reading: Reading) -> None:
     numbers = [
         name and int(name.rsplit("-v", 1)[1]) for name in (pointer.current, pointer.previous)
     ]
-    mlflow_registry.set_aliases(
-        registry_uri(reading), reading.model.name, int(numbers[0] or 0), numbers[1] or None
+    chosen.set_aliases(
+        reading.model.settings.registry,
+        reading.home,
+        reading.model.name,
+        int(numbers[0] or 0),
+        numbers[1] or None,
     )
 
 

@@ -24,6 +24,7 @@ from ftdm_assets.provenance.digests import file_digest
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
+HUB_S_OWN = ".gitattributes"
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -37,10 +38,11 @@ class Upload:
 
     Attributes:
         to: the repository, ``ORG/NAME``.
-        files: content or path of every file, by its name in the repository; what else lies there
-            stays.
+        files: content or path of every file, by its name in the repository.
         digest: hex SHA-256 of the content that the files carry.
         digest_of: computes that digest anew from a folder of downloaded files.
+        alone: what else lies there is removed in the same commit, but for the Hub's own file; else
+            it stays.
     """
 
     to: str
@@ -49,6 +51,7 @@ class Upload:
     digest: str
     digest_of: Callable[[Path], str]
     message: str
+    alone: bool = False
 
     @property
     def where(self) -> str:
@@ -82,14 +85,50 @@ def push(upload: Upload) -> Pushed:
         raise HubError(f"{upload.to!r} is no repository; expected ORG/NAME")
     where, tag = upload.where, tag_of(upload.digest)
     asked(where, lambda api: _ensure_private(api, upload))
-    commit = asked(where, lambda api: _tagged(api, upload, tag))
+    commit = tags(upload.to, upload.kind).get(tag)
     made = commit is None
     if commit is None:
         commit = asked(where, lambda api: _commit(api, upload))
     _verify(upload, commit, exactly=made)
     if made:
-        asked(where, lambda api: _tag(api, upload, tag, commit))
+        add_tag(upload.to, upload.kind, tag, commit)
     return Pushed(commit, tag, made)
+
+
+def tags(repository: str, kind: Literal["dataset", "model"]) -> dict[str, str]:
+    """Return a repository's tags and the commits they name; none where there is no repository.
+
+    Raises:
+        HubError: if the token is refused; HubUnreachableError, if the Hub cannot be reached.
+    """
+
+    def ask(api: "HfApi") -> dict[str, str]:
+        from huggingface_hub.errors import RepositoryNotFoundError
+
+        try:
+            refs = api.list_repo_refs(repository, repo_type=kind)
+        except RepositoryNotFoundError:
+            return {}
+        return {one.name: one.target_commit for one in refs.tags}
+
+    return asked(f"{repository} ({kind} repository)", ask)
+
+
+def add_tag(repository: str, kind: Literal["dataset", "model"], name: str, commit: str) -> None:
+    """Give a commit a name that no other commit has.
+
+    Raises:
+        HubError: if another commit has it, or the Hub refuses; HubUnreachableError.
+    """
+    where = f"{repository} ({kind} repository)"
+
+    def ask(api: "HfApi") -> None:
+        api.create_tag(repository, tag=name, revision=commit, repo_type=kind, exist_ok=True)
+
+    asked(where, ask)
+    found = tags(repository, kind).get(name)
+    if found != commit:
+        raise HubError(f"{where}: {name} names {found or 'nothing'} and not {commit}; run it again")
 
 
 def _ensure_private(api: "HfApi", upload: Upload) -> None:
@@ -108,16 +147,17 @@ def _ensure_private(api: "HfApi", upload: Upload) -> None:
         )
 
 
-def _tagged(api: "HfApi", upload: Upload, tag: str) -> str | None:
-    refs = api.list_repo_refs(upload.to, repo_type=upload.kind)
-    return next((one.target_commit for one in refs.tags if one.name == tag), None)
-
-
 def _commit(api: "HfApi", upload: Upload) -> str:
-    from huggingface_hub import CommitOperationAdd
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     head = api.repo_info(upload.to, repo_type=upload.kind).sha
-    operations = [CommitOperationAdd(name, content) for name, content in upload.files.items()]
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [
+        CommitOperationAdd(name, content) for name, content in upload.files.items()
+    ]
+    if upload.alone:
+        names = set(api.list_repo_files(upload.to, revision=head, repo_type=upload.kind))
+        names -= {*upload.files, HUB_S_OWN}
+        operations += [CommitOperationDelete(name, is_folder=False) for name in sorted(names)]
     # Where nothing has changed, the client makes no commit and returns the one that is there.
     done = api.create_commit(
         upload.to,
@@ -165,7 +205,3 @@ def _download(api: "HfApi", upload: Upload, commit: str, folder: Path) -> None:
             upload.to, name, repo_type=upload.kind, revision=commit, local_dir=folder,
             force_download=True,
         )  # fmt: skip
-
-
-def _tag(api: "HfApi", upload: Upload, tag: str, commit: str) -> None:
-    api.create_tag(upload.to, tag=tag, revision=commit, repo_type=upload.kind, exist_ok=True)
