@@ -4,7 +4,7 @@ import pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what runs real servers or measures times: it takes the machine for itself."""
+    """Mark what runs real servers end to end: it takes the machine for itself."""
     for item in items:
-        if item.get_closest_marker("e2e") or "serving" in item.path.parent.parts:
+        if item.get_closest_marker("e2e"):
             item.add_marker("alone")

@@ -13,6 +13,9 @@ from serving.health import healthy_replicas, serves
 from serving.pointer import promote, rollback
 from tests.serving.serving_support import MODEL, Load, Running
 
+# They measure how long callers wait.
+pytestmark = pytest.mark.alone
+
 PLAIN = "words=2 pause=0.01"
 
 
