@@ -1,10 +1,11 @@
 """General ability by multiple choice: how much a model forgot while it learned its own task.
 
 Invariants:
-* A request lets the engine answer with nothing but the text of one of the choices, so a score
-  measures knowledge and not obedience to a format. (Very small models cannot map an answer to a
-  letter: by letters they score at chance, and a drop could not be seen.)
-* The same questions, prompt and decoding settings are used before and after training.
+* Nothing is generated. The answer is the choice whose text, up to its end of turn, the model finds
+  likeliest after the question, by log-probability a byte (as lm-eval's `acc_norm` does for whole
+  answers). So a score measures knowledge and not obedience to a format. (Very small models cannot
+  map an answer to a letter: by letters they score at chance, and a drop could not be seen.)
+* The same questions, prompt and choices are used before and after training.
 """
 
 from collections import Counter
@@ -17,7 +18,6 @@ from golden.examples import content_id
 from golden.tables import GoldenError, field, read_rows, required_text
 
 MOST_CHOICES = 10
-_ANSWER_TOKENS = 48
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,6 @@ class GeneralScores:
     accuracy: float
     correct: int
     total: int
-    invalid: int
     per_subject: dict[str, tuple[int, int]]
     per_example: dict[str, bool]
 
@@ -87,36 +86,77 @@ def _question(path: Path, number: int, row: dict[str, Any]) -> Question:
 
 
 def request_rows(
-    questions: Sequence[Question],
-    model: str,
-    *,
-    render: Callable[[str], str] | None = None,
+    questions: Sequence[Question], model: str, render: Callable[[str, str], str]
 ) -> list[dict[str, Any]]:
-    """Return one request a question: ``{"id", "path", "body"}``.
+    """Return one request a choice: ``{"id": QUESTION:NUMBER, "path", "body"}``.
 
-    With ``render`` (question prompt → whole prompt text) the requests go to /v1/completions, past
-    the served chat template, whose instruction belongs to the model's own task and not to these
-    questions; without it they go to /v1/chat/completions.
+    The engine is asked for the log-probabilities of the prompt's tokens (``prompt_logprobs`` of
+    vLLM); the prompt is the question with this answer.
+
+    Args:
+        questions: what is asked.
+        model: the name that the engine serves.
+        render: question prompt and answer to the whole text, end of turn included. The served chat
+            template does not do: its instruction belongs to the model's own task.
     """
-    return [_request(question, model, render) for question in questions]
+    return [
+        {
+            "id": request_id(question, number),
+            "path": "/v1/completions",
+            "body": {
+                "model": model,
+                "prompt": render(question.prompt(), choice),
+                "max_tokens": 1,
+                "temperature": 0,
+                "prompt_logprobs": 0,
+                # The template has written the beginning-of-text token, where there is one.
+                "add_special_tokens": False,
+            },
+        }
+        for question in questions
+        for number, choice in enumerate(question.choices)
+    ]
 
 
-def _request(question: Question, model: str, render: Callable[[str], str] | None) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        "model": model,
-        "temperature": 0,
-        "max_tokens": _ANSWER_TOKENS,
-        "structured_outputs": {"choice": list(question.choices)},
-    }
-    if render is None:
-        body["messages"] = [{"role": "user", "content": question.prompt()}]
-        path = "/v1/chat/completions"
-    else:
-        body["prompt"] = render(question.prompt())
-        # The template has written the beginning-of-text token already, where there is one.
-        body["add_special_tokens"] = False
-        path = "/v1/completions"
-    return {"id": question.question_id, "path": path, "body": body}
+def request_id(question: Question, number: int) -> str:
+    """Return the id of the request for one choice."""
+    return f"{question.question_id}:{number}"
+
+
+def likeliest(question: Question, responses: Sequence[Mapping[str, Any]]) -> int:
+    """Return the number of the choice that the model finds likeliest; the first of equals.
+
+    Args:
+        question: the question.
+        responses: one completion response a choice.
+
+    Raises:
+        ValueError: if a response does not tell the prompt's log-probabilities.
+    """
+    told = [_tokens(response) for response in responses]
+    # The question and what the answers begin with alike says nothing about which is likelier.
+    ids = [[token for token, _ in tokens] for tokens in told]
+    shared = next(
+        (at for at, column in enumerate(zip(*ids, strict=False)) if len(set(column)) > 1),
+        min(map(len, ids)),
+    )
+    scores = [
+        sum(logprob for _, logprob in tokens[shared:]) / len(choice.encode())
+        for tokens, choice in zip(told, question.choices, strict=True)
+    ]
+    return scores.index(max(scores))
+
+
+def _tokens(response: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """Return token ids and log-probabilities of the prompt, but for the first, which has none."""
+    try:
+        _, *rest = response["choices"][0]["prompt_logprobs"]
+        # With `prompt_logprobs` 0 a place tells of the prompt's own token and of no other.
+        return [(token, float(told["logprob"])) for ((token, told),) in (at.items() for at in rest)]
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ValueError(
+            "the response tells no log-probabilities of the prompt; check that the engine is vLLM"
+        ) from error
 
 
 def answer_text(response: Mapping[str, Any]) -> str:
@@ -133,38 +173,26 @@ def answer_text(response: Mapping[str, Any]) -> str:
     return "" if content is None else str(content)
 
 
-def score_general(
-    questions: Sequence[Question], answers: Mapping[str, str | None]
-) -> GeneralScores:
-    """Score answers by question id; anything but a choice's text is invalid, and wrong.
+def score_general(questions: Sequence[Question], picked: Mapping[str, int]) -> GeneralScores:
+    """Score the choices that were picked, by question id.
 
     Raises:
-        ValueError: if there are no questions or an answer is missing (None says "no answer").
+        ValueError: if there are no questions, or one has no choice.
     """
-    missing = [q.question_id for q in questions if q.question_id not in answers]
+    missing = [q.question_id for q in questions if q.question_id not in picked]
     if missing or not questions:
         first = f", the first is {missing[0]}" if missing else ""
         raise ValueError(
             f"{len(missing)} of {len(questions)} questions have no answer{first}; ask them all"
         )
-    per_example: dict[str, bool] = {}
-    right: Counter[str] = Counter()
-    asked: Counter[str] = Counter()
-    invalid = 0
-    for question in questions:
-        answer = (answers[question.question_id] or "").strip()
-        invalid += answer not in {choice.strip() for choice in question.choices}
-        correct = answer == question.choices[question.answer].strip()
-        per_example[question.question_id] = correct
-        right[question.subject] += correct
-        asked[question.subject] += 1
-    correct_count = sum(per_example.values())
-    subjects = {subject: (right[subject], count) for subject, count in sorted(asked.items())}
+    per_example = {q.question_id: picked[q.question_id] == q.answer for q in questions}
+    asked = Counter(q.subject for q in questions)
+    right = Counter(q.subject for q in questions if per_example[q.question_id])
+    correct = sum(per_example.values())
     return GeneralScores(
-        accuracy=correct_count / len(questions),
-        correct=correct_count,
+        accuracy=correct / len(questions),
+        correct=correct,
         total=len(questions),
-        invalid=invalid,
-        per_subject=subjects,
+        per_subject={subject: (right[subject], asked[subject]) for subject in sorted(asked)},
         per_example=per_example,
     )

@@ -29,7 +29,8 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             group=GROUP,
             description="Scores of the merged model on the golden set and on general questions.",
             build=_build_scores,
-            version="3",
+            # 4: general questions by the likelihood of their answers.
+            version="4",
             config={
                 "questions": questions_digest(model),
                 "labels": model.labels(),
@@ -103,7 +104,7 @@ def _build_scores(reading: Reading, tools: Tools) -> Built:
         name=name,
         max_model_len=model.settings.serving.max_model_len,
         asking=prediction.candidate_asking(name, model.settings.task.max_new_tokens),
-        render_question=lambda text: chat.render(text, "", GENERAL_SYSTEM)[0],
+        render_question=lambda text, answer: "".join(chat.render(text, answer, GENERAL_SYSTEM)),
         probe=True,
     )
     baseline = reading.document("baseline_scores")

@@ -19,7 +19,9 @@ from golden.general import (
     GeneralScores,
     Question,
     answer_text,
+    likeliest,
     read_questions,
+    request_id,
     request_rows,
     score_general,
 )
@@ -84,12 +86,12 @@ def predict(
     name: str,
     max_model_len: int,
     asking: AskSettings,
-    render_question: Callable[[str], str] | None,
+    render_question: Callable[[str, str], str],
     probe: bool = False,
 ) -> Scored:
     """Ask the model in a folder the golden and the general questions, and score the answers."""
     examples, questions = examples_of(reading), read_questions(questions_path(reading))
-    general = request_rows(questions, name, render=render_question)
+    general = request_rows(questions, name, render_question)
     requests = golden_requests(examples, asking)
     requests += [{**row, "id": f"general:{row['id']}"} for row in general]
     if probe:
@@ -102,7 +104,7 @@ def predict(
     times = sorted(row["latency_s"] for key, row in rows.items() if key.startswith("golden:"))
     return Scored(
         task_scores(examples, answers, reading.model.labels()),
-        _general_scores(questions, answers),
+        _general_scores(questions, rows),
         {"p50_s": times[len(times) // 2], "p95_s": times[int(len(times) * 0.95)]},
         tuple(told["response"]["tokens"]) if told else (),
     )
@@ -183,9 +185,13 @@ def task_scores(
 
 
 def _general_scores(
-    questions: Sequence[Question], answers: Mapping[str, str | None]
+    questions: Sequence[Question], rows: Mapping[str, Mapping[str, Any]]
 ) -> GeneralScores:
-    picked = {q.question_id: answers[f"general:{q.question_id}"] for q in questions}
+    picked = {}
+    for question in questions:
+        ids = [request_id(question, number) for number in range(len(question.choices))]
+        told = [rows[f"general:{name}"]["response"] for name in ids]
+        picked[question.question_id] = likeliest(question, told)
     return score_general(questions, picked)
 
 

@@ -37,7 +37,8 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             group=GROUP,
             description="What the prompted base model and a linear probe score on the golden set.",
             build=_build_baseline,
-            version="2",
+            # 3: general questions by the likelihood of their answers.
+            version="3",
             config={
                 "task": settings.task.model_dump(exclude={"taxonomy"}),
                 "taxonomy": model.taxonomy(),
@@ -157,7 +158,7 @@ def _build_baseline(reading: Reading, tools: Tools) -> Built:
 
 def _question_renderer(reading: Reading) -> Any:
     chat = chat_format(reading)
-    return lambda text: chat.render(text, "", GENERAL_SYSTEM)[0]
+    return lambda text, answer: "".join(chat.render(text, answer, GENERAL_SYSTEM))
 
 
 def _build_adapter(reading: Reading, tools: Tools) -> Built:
