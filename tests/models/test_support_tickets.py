@@ -15,6 +15,7 @@ from ftdm_assets.made_data.edits import comparison_key, reworded, similarity, tr
 from ftdm_assets.models.support_tickets import make_tickets, ticket_dirt
 from ftdm_assets.models.support_tickets.ticket_parts import HERE, load_parts, stream
 from ftdm_assets.models.support_tickets.ticket_text import fill
+from tests.models.injected import check_injected
 
 Rows = list[dict[str, str]]
 
@@ -246,6 +247,11 @@ def test_golden_set(golden: Rows, taxonomy: list[str]) -> None:
     found = _similarities([row["input"] for row in golden], [row["input"] for row in golden])
     np.fill_diagonal(found, 0)
     assert found.max() < 0.75
+
+
+def test_injected_inputs(tickets: Rows, golden: Rows, taxonomy: list[str]) -> None:
+    check_injected(HERE, [row["input"] for row in tickets + golden])
+    assert {row["output"] for row in read_jsonl(HERE / "injected.jsonl")} == set(taxonomy)
 
 
 def test_a_slot_after_a_takes_the_right_article() -> None:

@@ -8,6 +8,7 @@ import yaml
 
 from ftdm_assets.made_data.drafts import seeded
 from ftdm_assets.made_data.edits import Rewording, rewording
+from ftdm_assets.made_data.personal_values import personal_values
 
 HERE = Path(__file__).parent
 SEED = "support_tickets-2026-11"
@@ -37,6 +38,7 @@ def load_parts(folder: Path = HERE) -> Parts:
     """Read parts.yaml and shared_parts.yaml."""
     cores = yaml.safe_load((folder / "parts.yaml").read_text(encoding="utf-8"))
     shared = yaml.safe_load((folder / "shared_parts.yaml").read_text(encoding="utf-8"))
+    shared["personal_values"] = personal_values()
     return Parts(
         cores=cores,
         openings=shared["openings"],
