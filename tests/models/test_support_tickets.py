@@ -1,6 +1,5 @@
 """The shipped tickets: complete, reproducible, and dirty only where the key says so."""
 
-import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -11,39 +10,29 @@ import yaml
 from numpy.typing import NDArray
 from scipy import sparse
 
+from ftdm_assets.made_data.drafts import read_jsonl
+from ftdm_assets.made_data.edits import comparison_key, reworded, similarity, trigrams
 from ftdm_assets.models.support_tickets import make_tickets, ticket_dirt
-from ftdm_assets.models.support_tickets.ticket_edits import reworded
-from ftdm_assets.models.support_tickets.ticket_parts import (
-    HERE,
-    comparison_key,
-    load_parts,
-    similarity,
-    stream,
-    trigrams,
-)
+from ftdm_assets.models.support_tickets.ticket_parts import HERE, load_parts, stream
 from ftdm_assets.models.support_tickets.ticket_text import fill
+from tests.models.injected import check_injected
 
 Rows = list[dict[str, str]]
 
 
-def _read(name: str) -> list[dict[str, str]]:
-    lines = (HERE / name).read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines if line]
-
-
 @pytest.fixture(scope="module")
 def tickets() -> Rows:
-    return _read("tickets.jsonl")
+    return read_jsonl(HERE / "tickets.jsonl")
 
 
 @pytest.fixture(scope="module")
 def key() -> Rows:
-    return _read("dirt_key.jsonl")
+    return read_jsonl(HERE / "dirt_key.jsonl")
 
 
 @pytest.fixture(scope="module")
 def golden() -> Rows:
-    return _read("golden.jsonl")
+    return read_jsonl(HERE / "golden.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -260,6 +249,11 @@ def test_golden_set(golden: Rows, taxonomy: list[str]) -> None:
     assert found.max() < 0.75
 
 
+def test_injected_inputs(tickets: Rows, golden: Rows, taxonomy: list[str]) -> None:
+    check_injected(HERE, [row["input"] for row in tickets + golden])
+    assert {row["output"] for row in read_jsonl(HERE / "injected.jsonl")} == set(taxonomy)
+
+
 def test_a_slot_after_a_takes_the_right_article() -> None:
     slots = {"device": ["Ember"], "room": ["kitchen"]}
     assert fill("a {device} in a {room}", slots, stream("test")) == "an Ember in a kitchen"
@@ -267,7 +261,7 @@ def test_a_slot_after_a_takes_the_right_article() -> None:
 
 def test_a_text_too_short_to_reword_is_refused() -> None:
     with pytest.raises(ValueError, match="choose a longer one"):
-        reworded("Wrong item received", load_parts(), 0.86, stream("test"))
+        reworded("Wrong item received", load_parts().rewording, 0.86, stream("test"))
 
 
 def test_output_does_not_depend_on_the_working_directory(

@@ -6,26 +6,37 @@ Invariants: the same parts and golden set give the same bytes on every machine; 
 parts.yaml becomes one ticket; every row that is not clean is in the key.
 """
 
-import json
-import sys
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
-from ftdm_assets.models.support_tickets import ticket_dirt as dirt
+from ftdm_assets.made_data import dirt
+from ftdm_assets.made_data.drafts import (
+    Desk,
+    Draft,
+    in_order,
+    jsonl,
+    key_rows,
+    label_rows,
+    read_jsonl,
+    take,
+    write,
+)
+from ftdm_assets.models.support_tickets.ticket_dirt import (
+    COUNTS,
+    neighbour,
+    personal_data,
+    wrong_labels,
+)
 from ftdm_assets.models.support_tickets.ticket_parts import (
     ANNOTATORS,
     HERE,
-    Draft,
     Parts,
     load_parts,
     stream,
 )
 from ftdm_assets.models.support_tickets.ticket_text import fill, render
 
-FIRST_DAY = datetime(2026, 8, 3, 7, tzinfo=UTC)
-DAYS = 88
-DAY_SECONDS = 10 * 3600
+DESK = Desk(prefix="T", source="helpdesk-export")
 NEAR_BASE_CHARACTERS = 150
 MORE_SHARE, PASSING_SHARE = 0.5, 1 / 12
 LONGEST_ADDITION = 1.3
@@ -69,90 +80,42 @@ def more_to_say(key: str, category: str, number: int, parts: Parts) -> str:
     return fill(other, parts.slots, rng)
 
 
-def _take(pool: list[Draft], count: int, shortest: int = 0) -> list[Draft]:
-    taken = [draft for draft in pool if len(draft.text) >= shortest][:count]
-    keys = {draft.key for draft in taken}
-    pool[:] = [draft for draft in pool if draft.key not in keys]
-    return taken
-
-
 def all_drafts(parts: Parts, golden: list[dict[str, str]]) -> list[Draft]:
     """Return every ticket, clean and not, in the order of annotation."""
     clean = core_drafts(parts)
     pool = list(clean)
     stream("bases").shuffle(pool)
-    near = _take(pool, dirt.COUNTS["near_duplicate"], NEAR_BASE_CHARACTERS)
-    personal = dirt.personal_data(_take(pool, dirt.COUNTS["personal_data"]), parts)
-    exact = _take(pool, dirt.COUNTS["exact_duplicate"])
-    wrong = dirt.wrong_labels(_take(pool, dirt.COUNTS["wrong_label"]), parts)
-    overlap = _take(pool, dirt.COUNTS["overlap"])
+    near = take(pool, COUNTS["near_duplicate"], NEAR_BASE_CHARACTERS)
+    personal = personal_data(take(pool, COUNTS["personal_data"]), parts)
+    exact = take(pool, COUNTS["exact_duplicate"])
+    wrong = wrong_labels(take(pool, COUNTS["wrong_label"]), parts)
+    overlap = take(pool, COUNTS["overlap"])
     changed = {draft.key: draft for draft in (*personal, *wrong)}
     drafts = [changed.get(draft.key, draft) for draft in clean]
-    drafts += dirt.near_duplicates(near, parts) + dirt.exact_duplicates(exact)
-    drafts += dirt.overlaps(overlap, parts) + dirt.conflicts(parts) + dirt.empties(parts)
-    drafts += dirt.pastes(parts) + dirt.golden_leaks(golden, parts)
-    return sorted(drafts, key=lambda draft: (draft.place, draft.key))
-
-
-def _annotated_at(place: float) -> str:
-    day, share = divmod(place * DAYS, 1.0)
-    moment = FIRST_DAY + timedelta(days=int(day), seconds=int(share * DAY_SECONDS))
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def ticket_rows(drafts: Sequence[Draft]) -> list[dict[str, str]]:
-    """Return the raw annotations, as a help desk exports them."""
-    return [
-        {
-            "record_id": f"T-{number:05d}",
-            "input": draft.text,
-            "output": draft.label,
-            "annotator": draft.annotator,
-            "annotated_at": _annotated_at(draft.place),
-            "source": "helpdesk-export",
-            "data_class": "internal",
-        }
-        for number, draft in enumerate(drafts, start=1)
-    ]
-
-
-def key_rows(drafts: Sequence[Draft]) -> list[dict[str, str]]:
-    """Return the key of the planted dirt; `related` is a record id, a golden id or empty."""
-    ids = {draft.key: f"T-{number:05d}" for number, draft in enumerate(drafts, start=1)}
-    return [
-        {
-            "record_id": ids[draft.key],
-            "kind": draft.kind,
-            "detail": draft.detail,
-            "expected": draft.expected,
-            "related": ids.get(draft.related, draft.related),
-        }
-        for draft in drafts
-        if draft.kind
-    ]
-
-
-def jsonl(rows: Iterable[dict[str, str]]) -> str:
-    """Return the rows as JSON lines."""
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    shared = parts.shared
+    ambiguous = ((case["text"], case["labels"]) for case in shared["ambiguous"])
+    drafts += dirt.near_duplicates(near, parts.rewording, stream)
+    drafts += dirt.exact_duplicates(exact, stream)
+    drafts += dirt.overlaps(overlap, ANNOTATORS, partial(neighbour, parts), stream)
+    drafts += dirt.conflicts(ambiguous, ANNOTATORS, stream)
+    drafts += dirt.empties(COUNTS["empty"], list(parts.cores), ANNOTATORS, stream)
+    drafts += dirt.pastes(shared["pastes"], shared["paste_lines"], ANNOTATORS, stream)
+    drafts += dirt.golden_leaks(golden, COUNTS["golden_leak"], parts.rewording, ANNOTATORS, stream)
+    return in_order(drafts)
 
 
 def make(folder: Path = HERE) -> dict[str, str]:
     """Return the files' texts by name, from the parts and the golden set in `folder`."""
-    golden_file = folder / "golden.jsonl"
-    lines = golden_file.read_text(encoding="utf-8").split("\n")
-    golden = [json.loads(line) for line in lines if line]
-    drafts = all_drafts(load_parts(folder), golden)
-    return {"tickets.jsonl": jsonl(ticket_rows(drafts)), "dirt_key.jsonl": jsonl(key_rows(drafts))}
+    drafts = all_drafts(load_parts(folder), read_jsonl(folder / "golden.jsonl"))
+    return {
+        "tickets.jsonl": jsonl(label_rows(drafts, DESK)),
+        "dirt_key.jsonl": jsonl(key_rows(drafts, DESK)),
+    }
 
 
 def main() -> None:
     """Write both files beside this module."""
-    for name, text in make().items():
-        aside = HERE / f".{name}.tmp"
-        aside.write_bytes(text.encode())
-        aside.replace(HERE / name)
-        sys.stdout.write(f"{name}: {text.count(chr(10))} rows\n")
+    write(HERE, make())
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ touches a slot, and a casual core (lower case at its start) gets casual surround
 import random
 import re
 
+from ftdm_assets.made_data.edits import common_first, misspelt
 from ftdm_assets.models.support_tickets.ticket_parts import Parts, stream
 
 _SLOT = re.compile(r"\{(\w+)\}")
@@ -23,16 +24,6 @@ def fill(text: str, slots: dict[str, list[str]], rng: random.Random) -> str:
     return _SLOT.sub(lambda found: rng.choice(slots[found[1]]), _ARTICLE.sub(with_article, text))
 
 
-def _misspell(word: str, rng: random.Random) -> str:
-    at = rng.randrange(1, len(word) - 2)
-    how = rng.randrange(3)
-    if how == 0:
-        return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
-    if how == 1:
-        return word[:at] + word[at + 1 :]
-    return word[:at] + word[at] + word[at:]
-
-
 def add_noise(text: str, rng: random.Random) -> str:
     """Return the text as a hurried customer types it: typos, or casing and marks left out."""
     how = rng.randrange(4)
@@ -40,11 +31,7 @@ def add_noise(text: str, rng: random.Random) -> str:
         return text.lower()
     if how == 1:
         return text.lower().replace("'", "").rstrip(".")
-    words = text.split(" ")
-    long_words = [i for i, word in enumerate(words) if len(word) >= 5 and word.isalpha()]
-    for at in rng.sample(long_words, min(how - 1, len(long_words))):
-        words[at] = _misspell(words[at], rng)
-    return " ".join(words)
+    return misspelt(text, how - 1, rng)
 
 
 def _joined(sentences: list[str]) -> str:
@@ -57,20 +44,11 @@ def _lower_first(text: str) -> str:
     return text[:1].lower() + text[1:] if not text.startswith(("I ", "I'")) else text
 
 
-def _common_first(phrases: list[str], rng: random.Random) -> str:
-    """Draw a phrase; the first ones are by far the most common, as in real mail.
-
-    Drawn evenly, a rare phrase would stand in a dozen tickets and look like a sign of their labels.
-    """
-    weights = [1 / (rank + 1) ** 1.5 for rank in range(len(phrases))]
-    return rng.choices(phrases, weights)[0]
-
-
 def render(key: str, core: str, parts: Parts, extra: str = "") -> str:
     """Return the ticket of the core called `key`; `extra` is a sentence put after the core."""
     rng = stream("ticket", key)
-    opening = _common_first(parts.openings, rng) if rng.random() < 0.35 else ""
-    closing = _common_first(parts.closings, rng) if rng.random() < 0.35 else ""
+    opening = common_first(parts.openings, rng) if rng.random() < 0.35 else ""
+    closing = common_first(parts.closings, rng) if rng.random() < 0.35 else ""
     filler = rng.choice(parts.fillers) if rng.random() < 0.1 and len(core) > 60 else ""
     if core[0].islower():
         opening, filler, closing = (_lower_first(part) for part in (opening, filler, closing))
