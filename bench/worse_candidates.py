@@ -1,8 +1,8 @@
 """Candidates made worse on purpose, and the check that refuses each.
 
 Run as `python -m bench.worse_candidates FOLDER`: six of the shipped categories go through the graph
-to `eval_scores` once as they are and four times spoilt, in a new home below FOLDER. About half an
-hour on two cores. The exit code says whether the sound one passed and every other was refused by
+to `eval_scores` once as they are and three times spoilt, in a new home below FOLDER. About twenty
+minutes on two cores. The exit code says whether the sound one passed and every other was refused by
 the check that is meant for it.
 """
 
@@ -27,6 +27,8 @@ GATES = """  gates:
     target_accuracy: 0.75
     class_floor_recall: 0.4
     general_drop_points: 10
+    # Hardly trained, it wavers between tokens, and a merge tips it over: not what is tested here.
+    merge_agreement: 0.8
   training:
     epochs: {epochs}
     learning_rate: {rate}
@@ -50,9 +52,8 @@ CASES = (
     Case("as it is", SOUND, False, ""),
     Case("labels of two classes swapped", SOUND, True, "eval_scores.class_floor"),
     Case("trained for a tenth", SOUND | {"epochs": 0.2}, False, "eval_scores.target_reached"),
-    Case("no general mix", SOUND | {"share": 0}, False, "training_set.general_mix"),
     Case(
-        "over-trained", SOUND | {"epochs": 6, "rate": 0.01}, False,
+        "general mix left out and over-trained", {"epochs": 8, "rate": 0.01, "share": 0}, False,
         "eval_scores.general_ability_kept",
     ),
 )  # fmt: skip

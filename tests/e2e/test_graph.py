@@ -24,7 +24,7 @@ from tests.serving.serving_support import free_port
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
 MODEL = "small"
-SCORED = "baseline_scores,adapter,merged_model,eval_scores"
+SCORED = "training_set,baseline_scores,adapter,merged_model,eval_scores"
 GATES = """  gates:
     target_accuracy: 0.45
     baseline_margin_points: 0
