@@ -7,7 +7,6 @@ Everything is drawn with one seed; texts are read from ``../shared/data`` and st
 """
 
 import csv
-import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.snips_rows import utterances
 from ftdm_assets.records.duplicates import similarity
 from ftdm_assets.records.normalise import duplicate_key
 
@@ -52,14 +52,7 @@ def real_texts() -> list[tuple[str, str]]:
     for name in ("train", "test"):
         with (DATA / "banking77" / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
             found += [(row["text"], row["category"]) for row in csv.DictReader(stream)]
-    for path in sorted((DATA / "snips").glob("*/train_*_full.json")):
-        content = path.read_bytes()
-        try:
-            text = content.decode("utf-8")
-        except UnicodeDecodeError:
-            text = content.decode("latin-1")
-        for intent, entries in json.loads(text).items():
-            found += [("".join(part["text"] for part in e["data"]), intent) for e in entries]
+    found += [(one.text, one.intent) for one in utterances("train_*_full.json")]
     reviews = DATA / "vader_20raters" / "amazonReviewSnippets_GroundTruth.txt"
     lines = reviews.read_text(encoding="utf-8").splitlines()
     found += [(line.split("\t")[2], "review") for line in lines]

@@ -134,9 +134,9 @@ def read_jsonl(path: Path) -> list[dict[str, str]]:
 
 
 def write(folder: Path, made: Mapping[str, str]) -> None:
-    """Write the files, each aside first, and say how many rows each has."""
+    """Write the files, each aside first, and say how many lines each has."""
     for name, text in made.items():
         aside = folder / f".{name}.tmp"
         aside.write_bytes(text.encode())
         aside.replace(folder / name)
-        sys.stdout.write(f"{name}: {text.count(chr(10))} rows\n")
+        sys.stdout.write(f"{name}: {text.count(chr(10))} lines\n")

@@ -3,7 +3,6 @@
 import json
 import re
 from collections import Counter
-from typing import Any
 
 import pytest
 import rfc8785
@@ -16,35 +15,19 @@ from ftdm_assets.models.order_extraction import make_orders
 from ftdm_assets.models.order_extraction.order_dirt import COUNTS
 from ftdm_assets.models.order_extraction.order_parts import HERE, load_parts
 from ftdm_assets.records import personal_data
+from ftdm_assets.records.clean import CleanSettings, clean
 from ftdm_assets.records.contract import contract_problems
 from ftdm_assets.records.duplicates import contaminated, near_pairs
 from ftdm_assets.sources.files import read_records
 from golden.examples import read_examples
 from tests.models.injected import check_injected
+from tests.models.order_rules import DECLINED, EXPRESS, undecidable
 
 Rows = list[dict[str, str]]
 
 SCHEMA = json.loads((HERE / "schema.json").read_text(encoding="utf-8"))
 UNITS = SCHEMA["properties"]["lines"]["items"]["properties"]["unit"]["enum"]
-FORMS = load_parts().catalogue["units"]
 INVALID = {"invalid_json", "schema_breach"}
-EXPRESS = re.compile(
-    r"\b(?:express|urgent|asap|as soon as possible|as fast as|fastest|overnight|rush|hurry|"
-    r"same.day|emergency|immediately|priority|quickly|expedite|can't wait)\b",
-    re.IGNORECASE,
-)
-DECLINED = re.compile(
-    r"\b(?:no|not|isn't|don't|without|needn't|bother)\b[^.]{0,45}(?:express|urgent|rush|hurry)"
-    r"|express (?:isn't|: no)|(?:express|urgent): no|priority: normal",
-    re.IGNORECASE,
-)
-ONES = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
-WORDS = {word: number for number, word in enumerate(ONES.split(), start=1)} | {
-    "sixteen": 16, "seventeen": 17, "eighteen": 18, "nineteen": 19, "twenty": 20, "thirty": 30,
-    "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90,
-    "dozen": 12, "a": 1, "an": 1, "couple": 2, "single": 1, "pair": 1, "each": 1, "the": 1,
-    "both": 2, "ten": 10,
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -81,38 +64,6 @@ def _is_valid(text: str) -> bool:
         return bool(Draft202012Validator(SCHEMA).is_valid(json.loads(text)))
     except ValueError:
         return False
-
-
-def _quantities(text: str) -> set[int]:
-    """Every number that a text holds, in figures or in words."""
-    found = {int(number.replace(",", "")) for number in re.findall(r"\d+(?:,\d{3})*", text)}
-    words = re.findall(r"[a-z]+(?:-[a-z]+)?", text.lower())
-    for word in words:
-        tens, _, rest = word.partition("-")
-        if tens in WORDS:
-            found.add(WORDS[tens] + WORDS.get(rest, 0))
-    return found | ({6} if "half a dozen" in text.lower() else set())
-
-
-def _undecidable(text: str, answer: dict[str, Any]) -> list[str]:
-    """What the answer says and the text does not, by the rules of SOURCE.md."""
-    joined = re.sub(r"\s*\n\s*", ", ", text)
-    names = ("customer_number", "delivery_date", "reference", "ship_to")
-    said = [answer[name] for name in names if answer[name] is not None]
-    said += [line["article"] for line in answer["lines"]]
-    missing = [value for value in said if value not in text and value not in joined]
-    quantities = _quantities(text)
-    for line in answer["lines"]:
-        if line["quantity"] not in quantities:
-            missing.append(str(line["quantity"]))
-        unit = FORMS[line["unit"]]
-        words = "|".join(
-            map(re.escape, (unit["one"], unit["many"], *unit["short"], *unit.get("also", ())))
-        )
-        named = re.search(rf"(?<![A-Za-z])(?:{words})(?![A-Za-z])", text, re.IGNORECASE)
-        if line["unit"] != "piece" and not named:
-            missing.append(line["unit"])
-    return missing
 
 
 def test_shipped_files_are_what_the_generator_makes() -> None:
@@ -157,7 +108,7 @@ def test_labels_are_canonical_and_valid_but_where_the_key_says_so(orders: Rows, 
 
 def test_the_message_alone_decides_what_is_right(orders: Rows, key: Rows, golden: Rows) -> None:
     for row in _right(orders, key) + golden:
-        assert _undecidable(row["input"], json.loads(row["output"])) == [], row["input"]
+        assert undecidable(row["input"], json.loads(row["output"])) == [], row["input"]
 
 
 def test_express_is_what_the_words_say(orders: Rows, key: Rows, golden: Rows) -> None:
@@ -215,7 +166,7 @@ def test_near_duplicates_still_say_what_their_label_says(orders: Rows, key: Rows
     by_id = _by_id(orders)
     for row in _of_kind(key, "near_duplicate") + _of_kind(key, "exact_duplicate"):
         copy = by_id[row["record_id"]]
-        assert _undecidable(copy["input"], json.loads(copy["output"])) == []
+        assert undecidable(copy["input"], json.loads(copy["output"])) == []
 
 
 def test_wrong_labels_differ_from_the_right_ones(orders: Rows, key: Rows) -> None:
@@ -224,7 +175,7 @@ def test_wrong_labels_differ_from_the_right_ones(orders: Rows, key: Rows) -> Non
         text = by_id[row["record_id"]]["input"]
         right = json.loads(row["detail"].partition("right output: ")[2])
         assert json.loads(by_id[row["record_id"]]["output"]) != right
-        assert _undecidable(text, right) == []
+        assert undecidable(text, right) == []
 
 
 def test_conflicts_and_dissent(orders: Rows, key: Rows) -> None:
@@ -277,6 +228,24 @@ def test_only_the_planted_leaks_are_near_golden(orders: Rows, key: Rows, golden:
         assert row["output"] == examples[example]["output"]
 
 
+def test_cleaning_finds_the_dirt_that_texts_show_and_loses_no_clean_order(key: Rows) -> None:
+    golden = {e.example_id: e.input for e in read_examples(HERE / "golden.jsonl")}
+    raw = read_records(HERE / "orders.jsonl")
+    result = clean(raw, golden, CleanSettings(), judge_labels=False)
+    ledger = result.ledger.set_index("record_id")
+    dropped = set(ledger.index[ledger["outcome"] == "dropped"])
+    masked = set(ledger.index[ledger["masked"] != ""])
+    originals = {row["related"] for row in key}
+    for row in key:
+        record, kind = row["record_id"], row["kind"]
+        if kind in {"conflict", "empty", "too_long", "golden_leak"}:
+            assert record in dropped
+        elif kind in {"exact_duplicate", "near_duplicate", "overlap"}:
+            assert {record, row["related"]} & dropped
+    assert masked == {row["record_id"] for row in _of_kind(key, "personal_data")}
+    assert dropped <= {row["record_id"] for row in key} | originals
+
+
 def test_no_sentence_of_the_golden_set_is_one_of_the_parts(golden: Rows) -> None:
     parts = load_parts().sentences
     said = [one for part in parts.values() for one in part if isinstance(one, str)]
@@ -302,4 +271,4 @@ def test_injected_inputs(orders: Rows, golden: Rows) -> None:
     check_injected(HERE, [row["input"] for row in orders + golden])
     for row in read_jsonl(HERE / "injected.jsonl"):
         assert _is_valid(row["output"])
-        assert _undecidable(row["input"], json.loads(row["output"])) == []
+        assert undecidable(row["input"], json.loads(row["output"])) == []
