@@ -15,9 +15,15 @@ from gpu_steps import container
 from gpu_steps.bucket import Bucket, bucket_errors
 from gpu_steps.checkpoint_keeper import CheckpointKeeper
 from gpu_steps.config import ConfigError, parse
-from gpu_steps.container import DIGESTS, FAILURE, JOB_VARIABLE, RESULT, BucketJob
+from gpu_steps.container import (
+    DIGESTS,
+    FAILURE,
+    FAILURE_FILE_VARIABLE,
+    JOB_VARIABLE,
+    RESULT,
+    BucketJob,
+)
 
-FAILURE_FILE_VARIABLE = "FTDM_FAILURE_FILE"
 _STOP_SECONDS = 60.0  # Then the last checkpoint is uploaded; Kubernetes kills 120 s after SIGTERM.
 
 

@@ -25,7 +25,9 @@ RESULT = "result"
 DIGESTS = "digests.json"
 FAILURE = "failure"
 STEP = "step"
+BUCKET_COMMAND = ("python", "-m", "gpu_steps.bucket_entry")
 JOB_VARIABLE = "FTDM_JOB"
+FAILURE_FILE_VARIABLE = "FTDM_FAILURE_FILE"
 _FAILURE_CHARACTERS = 1024
 
 

@@ -13,7 +13,7 @@ import dagster as dg
 from ftdm_assets.compute import local, remote
 from ftdm_assets.compute.job import Operator
 from ftdm_assets.compute.staging import Staging
-from ftdm_assets.settings import ComputeSettings
+from ftdm_assets.compute_settings import ComputeSettings
 
 _REMOTE = {"train"}
 
@@ -51,4 +51,9 @@ def operator_of(compute: ComputeSettings) -> tuple[Operator, Staging] | None:
 
         staging = Staging(compute.sagemaker.bucket, compute.sagemaker.output_kms_key)
         return SageMaker(compute.sagemaker), staging
+    if compute.kind == "kubernetes" and compute.kubernetes is not None:
+        from ftdm_assets.compute.kubernetes import Kubernetes
+
+        staging = Staging(compute.kubernetes.bucket, compute.kubernetes.output_kms_key)
+        return Kubernetes(compute.kubernetes, staging), staging
     return None

@@ -15,7 +15,7 @@ from ftdm_assets.compute import sagemaker_job
 from ftdm_assets.compute.job import Job, Seen
 from ftdm_assets.compute.process import StepFailedError
 from ftdm_assets.compute.staging import told
-from ftdm_assets.settings import SageMakerSettings
+from ftdm_assets.compute_settings import SageMakerSettings
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 _PASSING = {"ThrottlingException", "Throttling", "RequestTimeout", "ServiceUnavailable"}

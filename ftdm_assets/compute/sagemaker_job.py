@@ -6,7 +6,7 @@ from typing import Any
 
 from ftdm_assets.compute.job import IMAGE_VARIABLE, SECONDS, Job, Phase, Seen, without_registry
 from ftdm_assets.compute.process import StepFailedError
-from ftdm_assets.settings import SageMakerSettings
+from ftdm_assets.compute_settings import SageMakerSettings
 
 COMMAND = ("python", "-m", "gpu_steps.sagemaker_entry")
 _PHASES = {

@@ -20,7 +20,8 @@ from ftdm_assets.compute.job import Job
 from ftdm_assets.compute.jobs import Jobs
 from ftdm_assets.compute.process import StepFailedError
 from ftdm_assets.compute.staging import Input, RemoteStep, Staging
-from ftdm_assets.settings import ComputeSettings, SettingsError, parse_settings
+from ftdm_assets.compute_settings import ComputeSettings
+from ftdm_assets.settings import SettingsError, parse_settings
 from gpu_steps import container, sagemaker_entry
 from gpu_steps.config import ConfigError
 from gpu_steps.environment import IMAGE_VARIABLE
