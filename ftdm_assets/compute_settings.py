@@ -75,45 +75,6 @@ class SageMakerSettings(Section):
         return self
 
 
-class _BucketJobSettings(Section):
-    """What containers that fetch their files from a bucket have in common."""
-
-    image: str = Field(
-        pattern=_IMAGE,
-        examples=["REGISTRY/ftdm-gpu-steps@sha256:DIGEST"],
-        description="The image of deploy/Containerfile, by digest: a tag may come to mean another.",
-    )
-    bucket: str = Field(
-        pattern=_BUCKET,
-        examples=["s3://BUCKET/ftdm"],
-        description="Inputs, checkpoints and outputs lie below it.",
-    )
-    output_kms_key: str | None = Field(None, examples=["alias/ftdm"])
-    secrets: list[str] = Field(
-        [], examples=[["ftdm-bucket"]], description="Names: what they hold becomes variables."
-    )
-    environment: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = Field(
-        {}, examples=[{"AWS_DEFAULT_REGION": "eu-west-1"}], description="No secrets."
-    )
-    max_hours: float = Field(24, gt=0, le=672, examples=[24], description="Then it is stopped.")
-    poll_seconds: float = Field(15, gt=0, le=300, examples=[15])
-    patience_minutes: float = Field(
-        10, gt=0, le=240, examples=[10], description="How long the service may be out of reach."
-    )
-
-    @field_validator("environment")
-    @classmethod
-    def _holds_no_secret(cls, found: dict[str, str]) -> dict[str, str]:
-        for name in found:
-            if _SECRET.search(name):
-                raise PydanticCustomError(
-                    "secret",
-                    "no secret, which {name} seems to be: name it in `secrets`",
-                    {"name": name},
-                )
-        return found
-
-
 class TolerationSettings(Section):
     """A taint of nodes that the pod tolerates, as Kubernetes writes it."""
 
@@ -129,9 +90,31 @@ _Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
 
 
-class KubernetesSettings(_BucketJobSettings):
+class KubernetesSettings(Section):
     """A Kubernetes Job. The cluster is the one we run in, else that of a kubeconfig's context."""
 
+    image: str = Field(
+        pattern=_IMAGE,
+        examples=["REGISTRY/ftdm-gpu-steps@sha256:DIGEST"],
+        description="The image of deploy/Containerfile, by digest: a tag may come to mean another.",
+    )
+    bucket: str = Field(
+        pattern=_BUCKET,
+        examples=["s3://BUCKET/ftdm"],
+        description="Inputs, checkpoints and outputs lie below it.",
+    )
+    output_kms_key: str | None = Field(None, examples=["alias/ftdm"])
+    secrets: list[_Name] = Field(
+        [], examples=[["ftdm-bucket"]], description="Names: what they hold becomes variables."
+    )
+    environment: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = Field(
+        {}, examples=[{"AWS_DEFAULT_REGION": "eu-west-1"}], description="No secrets."
+    )
+    max_hours: float = Field(24, gt=0, le=672, examples=[24], description="Then it is stopped.")
+    poll_seconds: float = Field(15, gt=0, le=300, examples=[15])
+    patience_minutes: float = Field(
+        10, gt=0, le=240, examples=[10], description="How long the service may be out of reach."
+    )
     kubeconfig: str | None = Field(
         None, examples=["~/.kube/config"], description="Left out: KUBECONFIG, or the usual file."
     )
@@ -162,6 +145,18 @@ class KubernetesSettings(_BucketJobSettings):
     )
     labels: dict[str, str] = Field({}, examples=[{"cost-centre": "1234"}])
 
+    @field_validator("environment")
+    @classmethod
+    def _holds_no_secret(cls, found: dict[str, str]) -> dict[str, str]:
+        for name in found:
+            if _SECRET.search(name):
+                raise PydanticCustomError(
+                    "secret",
+                    "no secret, which {name} seems to be: name it in `secrets`",
+                    {"name": name},
+                )
+        return found
+
     @model_validator(mode="after")
     def _fits_together(self) -> "KubernetesSettings":
         if self.max_wait_hours is not None and self.max_wait_hours < self.max_hours:
@@ -169,39 +164,14 @@ class KubernetesSettings(_BucketJobSettings):
         return self
 
 
-class ModalSettings(_BucketJobSettings):
-    """A Modal Sandbox. The token comes from Modal's usual environment; one day is the longest."""
-
-    app: str = Field("ftdm-training", pattern=r"^[a-zA-Z0-9._-]{1,63}$", examples=["ftdm-training"])
-    modal_environment: str | None = Field(
-        None, examples=["main"], description="Left out: the profile's."
-    )
-    gpu: str | None = Field(
-        None,
-        pattern=r"^[A-Za-z0-9-]+!?(:[1-8])?$",
-        examples=["L40S"],
-        description="Left out: none.",
-    )
-    cpu: float | None = Field(None, gt=0, le=64, examples=[8])
-    memory_mb: int | None = Field(None, ge=128, examples=[65536])
-    region: str | None = Field(None, examples=["eu"])
-    registry_secret: str | None = Field(
-        None, examples=["registry"], description="For an image that is not public."
-    )
-    max_hours: float = Field(24, gt=0, le=24, examples=[24], description="Then it is stopped.")
-
-
 class ComputeSettings(Section):
     """The machine that trains; nothing here changes what is trained."""
 
-    kind: Literal["local", "sagemaker", "kubernetes", "modal"] = Field("local", examples=["local"])
+    kind: Literal["local", "sagemaker", "kubernetes"] = Field("local", examples=["local"])
     sagemaker: SageMakerSettings | None = Field(
         None, examples=[{"image": "IMAGE@sha256:DIGEST", "bucket": "s3://BUCKET/ftdm"}]
     )
     kubernetes: KubernetesSettings | None = Field(
-        None, examples=[{"image": "IMAGE@sha256:DIGEST", "bucket": "s3://BUCKET/ftdm"}]
-    )
-    modal: ModalSettings | None = Field(
         None, examples=[{"image": "IMAGE@sha256:DIGEST", "bucket": "s3://BUCKET/ftdm"}]
     )
     price: PriceSettings | None = Field(None, examples=[{"per_hour": 2.5, "currency": "EUR"}])

@@ -437,6 +437,8 @@ def _explain(error: dict[str, Any]) -> str:
     if error["type"] in {"missing", "needed"}:
         return f"{path}: this key is needed{hint}"
     expected = str(error["msg"]).removeprefix("Input should be ")
+    if error["type"] == "secret":  # What was found is not repeated.
+        return f"{path}: expected {expected}"
     return f"{path}: expected {expected}, found {error['input']!r}{hint}"
 
 

@@ -1,6 +1,6 @@
 """The container's command where files come through a bucket: ``python -m gpu_steps.bucket_entry``.
 
-Kubernetes and Modal start it with one variable, FTDM_JOB. Invariants: the result's list of digests
+Kubernetes starts it with one variable, FTDM_JOB. Invariants: the result's list of digests
 is uploaded last, so what it lists is there; a checkpoint is uploaded when it is whole, its marker
 last, and goes on from there in another container; a failure is one sentence in the bucket, and in
 the file that FTDM_FAILURE_FILE names (Kubernetes' termination message).

@@ -15,7 +15,6 @@ from ftdm_assets.provenance.digests import json_digest
 # Read by gpu_steps.environment, which cannot be imported without torch.
 IMAGE_VARIABLE = "FTDM_IMAGE_DIGEST"
 SECONDS = 3600
-NAME_LIMIT = 63
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Job:
         """Return a job's name: at most 63 letters, digits and single hyphens between them."""
         model = self.model.replace("_", "-").strip("-")[:24].strip("-")
         digest = json_digest([self.step, *machine])[:20]
-        return f"{model}-{self.program}-{digest}-{attempt}"
+        return f"ftdm-{model}-{self.program}-{digest}-{attempt}"
 
 
 class Phase(Enum):

@@ -210,7 +210,9 @@ class Kubernetes:
             ):
                 kubernetes.config.load_incluster_config(client_configuration=configuration)
             else:
-                file = settings.kubeconfig and str(Path(settings.kubeconfig).expanduser())
+                # The client reads the variable once, when it is imported.
+                named = settings.kubeconfig or os.environ.get("KUBECONFIG")
+                file = str(Path(named).expanduser()) if named else None
                 kubernetes.config.load_kube_config(
                     file, settings.context, client_configuration=configuration
                 )

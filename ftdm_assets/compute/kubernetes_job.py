@@ -236,5 +236,6 @@ def _seconds(pod: Any) -> float:
             ended = status.state.terminated
             return float((ended.finished_at - ended.started_at).total_seconds())
         if status.state.running is not None and status.state.running.started_at:
-            return max(0.0, (datetime.now(UTC) - status.state.running.started_at).total_seconds())
+            age: float = (datetime.now(UTC) - status.state.running.started_at).total_seconds()
+            return max(0.0, age)
     return 0.0
