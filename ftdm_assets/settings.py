@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from ftdm_assets.compute_settings import ComputeSettings
 from ftdm_assets.provenance.digests import json_digest
 from ftdm_assets.records.data_classes import DataClass, PersonalData, personal_data_choices
+from ftdm_assets.section import Points, Section, Share
 
 COMPONENT_TYPE = "ftdm_assets.DomainModel"
 
@@ -21,15 +23,7 @@ class SettingsError(ValueError):
     """A ``defs.yaml`` that cannot be used; the message says which key and what to write."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Points = Annotated[float, Field(ge=0, le=100)]
-
-
-class TaskSettings(_Section):
+class TaskSettings(Section):
     """What the model does: the instruction that its chat template carries, and its answers."""
 
     kind: Literal["classification"] = Field("classification", examples=["classification"])
@@ -43,7 +37,7 @@ class TaskSettings(_Section):
     max_new_tokens: int = Field(16, ge=1, le=4096, examples=[16])
 
 
-class ColumnSettings(_Section):
+class ColumnSettings(Section):
     """Names of the columns in a labels or golden file; left out, they are found by themselves."""
 
     input: str | None = Field(None, examples=["text"])
@@ -53,7 +47,7 @@ class ColumnSettings(_Section):
     annotated_at: str | None = Field(None, examples=["labelled_at"])
 
 
-class HuggingFaceSettings(_Section):
+class HuggingFaceSettings(Section):
     """A Hugging Face dataset: a saved folder, or a Hub id at a commit."""
 
     dataset: str = Field(min_length=1, examples=["ORG/NAME"])
@@ -64,7 +58,7 @@ class HuggingFaceSettings(_Section):
     config: str | None = Field(None, examples=["default"])
 
 
-class ServerSettings(_Section):
+class ServerSettings(Section):
     """A labelling platform's server. The token itself stays in the environment."""
 
     url: str = Field("", pattern=r"^(https?://[^@\s]+)?$", examples=["https://labels.example.org"])
@@ -107,7 +101,7 @@ class LabelStudioSettings(ServerSettings):
     )
 
 
-class LabelSettings(_Section):
+class LabelSettings(Section):
     """Where the labels come from and what a raw snapshot has to satisfy."""
 
     source: Literal["file", "label_studio", "hugging_face", "argilla"] = Field(
@@ -153,7 +147,7 @@ class LabelSettings(_Section):
         return self
 
 
-class GoldenSettings(_Section):
+class GoldenSettings(Section):
     """The human-verified examples that are never trained on."""
 
     path: str = Field(examples=["golden.jsonl"])
@@ -165,7 +159,7 @@ class GoldenSettings(_Section):
     minimum: int = Field(200, ge=1, examples=[200])
 
 
-class CleaningSettings(_Section):
+class CleaningSettings(Section):
     """What cleaning drops or masks, and what stops the run."""
 
     max_characters: int = Field(4000, ge=1, examples=[4000])
@@ -196,7 +190,7 @@ class CleaningSettings(_Section):
         return personal_data_choices(self.personal_data, self.personal_data_by_class)
 
 
-class SignOffSettings(_Section):
+class SignOffSettings(Section):
     """A person's look at a random sample of each new cleaned dataset."""
 
     sample: int = Field(50, ge=1, examples=[50])
@@ -206,7 +200,7 @@ class SignOffSettings(_Section):
     maximum_error_share: Share = Field(0.05, examples=[0.05])
 
 
-class GeneralSettings(_Section):
+class GeneralSettings(Section):
     """General ability: the instructions mixed into training, the questions that measure it."""
 
     instructions: str | None = Field(None, examples=["general_instructions.jsonl"])
@@ -214,7 +208,7 @@ class GeneralSettings(_Section):
     share: Annotated[float, Field(ge=0, le=0.5)] = Field(0.07, examples=[0.07])
 
 
-class BaseModelSettings(_Section):
+class BaseModelSettings(Section):
     """The model that is fine-tuned: a package on the index, a Hub id with revision, or a folder."""
 
     name: str = Field("SmolLM2-135M-Instruct", examples=["SmolLM2-135M-Instruct"])
@@ -228,7 +222,7 @@ class BaseModelSettings(_Section):
     )
 
 
-class LoraSettings(_Section):
+class LoraSettings(Section):
     """The adapter's shape."""
 
     r: int = Field(16, ge=1, examples=[16])
@@ -249,7 +243,7 @@ class LoraSettings(_Section):
 _LEARNING_RATES = {"lora": 1e-3, "qlora": 1e-3, "full": 2e-5}
 
 
-class TrainingSettings(_Section):
+class TrainingSettings(Section):
     """How the model is trained: an adapter, on the base as it is or in NF4, or all of it."""
 
     method: Literal["lora", "qlora", "full"] = Field("lora", examples=["lora"])
@@ -292,81 +286,7 @@ class TrainingSettings(_Section):
         return self
 
 
-class PriceSettings(_Section):
-    """What an hour of the training machine costs; without it no cost is stated."""
-
-    per_hour: float = Field(ge=0, examples=[2.5])
-    currency: str = Field(pattern=r"^[A-Z]{3}$", examples=["EUR"])
-
-
-class SageMakerSettings(_Section):
-    """A SageMaker training job. Region and credentials come from the usual AWS environment."""
-
-    image: str = Field(
-        pattern=r"^[^@\s]+@sha256:[0-9a-f]{64}$",
-        examples=["ACCOUNT.dkr.ecr.REGION.amazonaws.com/ftdm-gpu-steps@sha256:DIGEST"],
-        description="The image of deploy/Containerfile, by digest: a tag may come to mean another.",
-    )
-    role: str = Field(
-        pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$",
-        examples=["arn:aws:iam::111122223333:role/ftdm-training"],
-    )
-    bucket: str = Field(
-        pattern=r"^s3://[a-z0-9.-]{3,63}(/[A-Za-z0-9!_.*'()-]+)*$",
-        examples=["s3://BUCKET/ftdm"],
-        description="Inputs, checkpoints and outputs lie below it.",
-    )
-    instance_type: str = Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$", examples=["ml.g6e.2xlarge"])
-    volume_gb: int = Field(100, ge=1, le=16384, examples=[100])
-    max_hours: float = Field(24, gt=0, le=672, examples=[24], description="Then it is stopped.")
-    spot: bool = Field(
-        False, examples=[True], description="Cheaper; interrupted, it goes on from a checkpoint."
-    )
-    max_wait_hours: float | None = Field(
-        None,
-        gt=0,
-        le=672,
-        examples=[36],
-        description="Spot: waiting and training; twice max_hours.",
-    )
-    volume_kms_key: str | None = Field(None, examples=["alias/ftdm"])
-    output_kms_key: str | None = Field(None, examples=["alias/ftdm"])
-    subnets: list[str] = Field([], max_length=16, examples=[["subnet-0123456789abcdef0"]])
-    security_groups: list[str] = Field([], max_length=5, examples=[["sg-0123456789abcdef0"]])
-    network_isolation: bool = Field(False, examples=[True])
-    tags: dict[str, str] = Field({}, max_length=30, examples=[{"cost-centre": "1234"}])
-    poll_seconds: float = Field(15, gt=0, le=300, examples=[15])
-    patience_minutes: float = Field(
-        10, gt=0, le=240, examples=[10], description="How long AWS may be out of reach."
-    )
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> "SageMakerSettings":
-        if bool(self.subnets) != bool(self.security_groups):
-            missing = "security_groups" if self.subnets else "subnets"
-            raise PydanticCustomError("needed", "needed", {"key": [missing]})
-        if self.max_wait_hours is not None and self.max_wait_hours < self.max_hours:
-            raise PydanticCustomError("too_short", "a max_wait_hours of at least max_hours")
-        return self
-
-
-class ComputeSettings(_Section):
-    """The machine that trains; nothing here changes what is trained."""
-
-    kind: Literal["local", "sagemaker"] = Field("local", examples=["local"])
-    sagemaker: SageMakerSettings | None = Field(
-        None, examples=[{"image": "IMAGE@sha256:DIGEST", "bucket": "s3://BUCKET/ftdm"}]
-    )
-    price: PriceSettings | None = Field(None, examples=[{"per_hour": 2.5, "currency": "EUR"}])
-
-    @model_validator(mode="after")
-    def _names_its_machine(self) -> "ComputeSettings":
-        if self.kind == "sagemaker" and self.sagemaker is None:
-            raise PydanticCustomError("needed", "needed", {"key": ["sagemaker"]})
-        return self
-
-
-class GateSettings(_Section):
+class GateSettings(Section):
     """The levels that a candidate has to reach. Points are percentage points."""
 
     target_accuracy: Share = Field(0.85, examples=[0.85])
@@ -385,7 +305,7 @@ class GateSettings(_Section):
     )
 
 
-class RegistrySettings(_Section):
+class RegistrySettings(Section):
     """Where versions are registered."""
 
     kind: Literal["mlflow", "huggingface", "both"] = Field("mlflow", examples=["mlflow"])
@@ -406,7 +326,7 @@ class RegistrySettings(_Section):
         return self
 
 
-class ServingSettings(_Section):
+class ServingSettings(Section):
     """How production serves."""
 
     replicas: int = Field(2, ge=2, examples=[2])
@@ -414,7 +334,7 @@ class ServingSettings(_Section):
     startup_timeout_s: int = Field(300, ge=10, examples=[300])
 
 
-class CanarySettings(_Section):
+class CanarySettings(Section):
     """The weekly score of production."""
 
     schedule: str = Field("0 6 * * 1", examples=["0 6 * * 1"])
@@ -422,7 +342,7 @@ class CanarySettings(_Section):
     latency_p95_s: float = Field(5, gt=0, examples=[5])
 
 
-class DomainModelSettings(_Section):
+class DomainModelSettings(Section):
     """One domain model: from its labels to its canary."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{1,40}$", examples=["support_tickets"])
@@ -517,6 +437,8 @@ def _explain(error: dict[str, Any]) -> str:
     if error["type"] in {"missing", "needed"}:
         return f"{path}: this key is needed{hint}"
     expected = str(error["msg"]).removeprefix("Input should be ")
+    if error["type"] == "secret":  # What was found is not repeated.
+        return f"{path}: expected {expected}"
     return f"{path}: expected {expected}, found {error['input']!r}{hint}"
 
 

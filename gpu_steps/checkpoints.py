@@ -11,12 +11,12 @@ from pathlib import Path
 
 from gpu_steps.output import write_json
 
-_MARKER = "whole"
+MARKER = "whole"
 
 
 def mark_whole(checkpoint: Path) -> None:
     """Write the marker of a checkpoint that has all its files."""
-    write_json(checkpoint / _MARKER, _digests(checkpoint))
+    write_json(checkpoint / MARKER, _digests(checkpoint))
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -31,14 +31,14 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 def _is_whole(checkpoint: Path) -> bool:
     try:
-        marked = json.loads((checkpoint / _MARKER).read_text(encoding="utf-8"))
+        marked = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return bool(marked == _digests(checkpoint))
 
 
 def _digests(checkpoint: Path) -> dict[str, str]:
-    files = [path for path in checkpoint.rglob("*") if path.is_file() and path.name != _MARKER]
+    files = [path for path in checkpoint.rglob("*") if path.is_file() and path.name != MARKER]
     return {str(path.relative_to(checkpoint)): _digest(path) for path in sorted(files)}
 
 

@@ -10,8 +10,10 @@ from typing import Any
 
 import dagster as dg
 
-from ftdm_assets.compute import local
-from ftdm_assets.settings import ComputeSettings
+from ftdm_assets.compute import local, remote
+from ftdm_assets.compute.job import Operator
+from ftdm_assets.compute.staging import Staging
+from ftdm_assets.compute_settings import ComputeSettings
 
 _REMOTE = {"train"}
 
@@ -29,9 +31,29 @@ def run_step(
     Raises:
         StepFailedError: with the step's own error.
     """
-    if compute.sagemaker is not None and compute.kind == "sagemaker" and program in _REMOTE:
-        from ftdm_assets.compute import sagemaker  # boto3 is an extra
-
-        return sagemaker.run_step(context, compute.sagemaker, model, program, config)
+    chosen = operator_of(compute) if program in _REMOTE else None
+    if chosen is not None:
+        return remote.run_step(context, *chosen, model, program, config)
     local.run_step(context, program, config, work)
     return {}
+
+
+def operator_of(compute: ComputeSettings) -> tuple[Operator, Staging] | None:
+    """Return who runs the jobs and the bucket that they share with us; None: this machine.
+
+    Each is imported when it is asked for: its client is an extra.
+
+    Raises:
+        StepFailedError: the extra is not installed.
+    """
+    if compute.kind == "sagemaker" and compute.sagemaker is not None:
+        from ftdm_assets.compute.sagemaker import SageMaker
+
+        staging = Staging(compute.sagemaker.bucket, compute.sagemaker.output_kms_key)
+        return SageMaker(compute.sagemaker), staging
+    if compute.kind == "kubernetes" and compute.kubernetes is not None:
+        from ftdm_assets.compute.kubernetes import Kubernetes
+
+        staging = Staging(compute.kubernetes.bucket, compute.kubernetes.output_kms_key)
+        return Kubernetes(compute.kubernetes, staging), staging
+    return None

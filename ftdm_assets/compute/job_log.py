@@ -1,10 +1,10 @@
-"""The log of a training job in CloudWatch, which carries the step's Pipes messages too.
+"""The log of a remote job, which carries the step's Pipes messages too.
 
-The step writes its messages to standard output, SageMaker ships that to CloudWatch. So the
-container needs no message store, a job that another process joins is read from its beginning, and
-a run that begins anew after an interruption goes on in the same log.
+The step writes its messages to standard output, and the service that runs the container keeps
+that. So the container needs no message store, and a job that another process joins is read from
+its beginning.
 
-Invariant: each event is handed on once, in order within its stream; an unreadable log is said once
+Invariant: each line is handed on once, in order within its stream; an unreadable log is said once
 and never fails the job.
 """
 
@@ -23,9 +23,9 @@ from dagster_pipes import (
     PipesParams,
 )
 
-from ftdm_assets import aws
+from ftdm_assets.compute.job import Operator
+from ftdm_assets.compute.process import StepFailedError
 
-GROUP = "/aws/sagemaker/TrainingJobs"
 _KEPT = ("asset_keys", "run_id", "job_name", "retry_number", "extras")
 
 
@@ -42,12 +42,14 @@ class ShortContext(dg.PipesEnvContextInjector):
 
 
 class JobLog(dg.PipesMessageReader):
-    """Reads the streams of a job: Pipes messages to Dagster, other lines to ``say``."""
+    """Reads the log of a job: Pipes messages to Dagster, other lines to ``say``."""
 
-    def __init__(self, job: Callable[[], str], say: Callable[[str], None]) -> None:
+    def __init__(
+        self, operator: Operator, job: Callable[[], str], say: Callable[[str], None]
+    ) -> None:
+        self._operator = operator
         self._job = job
         self._say = say
-        self._tokens: dict[str, str | None] = {}
         self._handler: PipesMessageHandler | None = None
         self._closed: Any = None
         self._opened = self._told = False
@@ -63,7 +65,7 @@ class JobLog(dg.PipesMessageReader):
 
     def no_messages_debug_text(self) -> str:
         """Say where messages were looked for."""
-        return f"Looked for messages in CloudWatch, group {GROUP}."
+        return f"Looked for messages in the log of the {self._operator.noun} {self._job()}."
 
     @property
     def closed(self) -> bool:
@@ -72,36 +74,14 @@ class JobLog(dg.PipesMessageReader):
 
     def look(self) -> None:
         """Hand on what has come since the last look."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
         try:
-            for stream in self._streams():
-                self._read(stream)
-        except (BotoCoreError, ClientError) as error:
-            code = aws.code(error) if isinstance(error, ClientError) else ""
-            if code != "ResourceNotFoundException" and not self._told:
+            with self._operator.told("the job's log cannot be read"):
+                for line in self._operator.lines(self._job()):
+                    self._hand_on(line)
+        except StepFailedError as error:
+            if not self._told:
                 self._told = True
-                self._say(f"the job's log in CloudWatch cannot be read: {code or error}")
-
-    def _streams(self) -> list[str]:
-        pages = aws.client("logs").get_paginator("describe_log_streams")
-        found = pages.paginate(logGroupName=GROUP, logStreamNamePrefix=f"{self._job()}/")
-        return sorted(one["logStreamName"] for page in found for one in page["logStreams"])
-
-    def _read(self, stream: str) -> None:
-        while True:
-            before = self._tokens.get(stream)
-            answer = aws.client("logs").get_log_events(
-                logGroupName=GROUP,
-                logStreamName=stream,
-                startFromHead=True,
-                **({"nextToken": before} if before else {}),
-            )
-            for event in answer["events"]:
-                self._hand_on(event["message"].rstrip("\n"))
-            self._tokens[stream] = answer["nextForwardToken"]
-            if answer["nextForwardToken"] == before or not answer["events"]:
-                return
+                self._say(str(error))
 
     def _hand_on(self, line: str) -> None:
         message = _message(line)

@@ -1,79 +1,127 @@
-"""Runs a GPU step as a SageMaker training job, through Dagster Pipes, with boto3.
+"""SageMaker training jobs, with boto3; their log is read from CloudWatch.
 
-Invariant: an output is taken only after the job has completed and each file is what it has listed.
+The step writes its messages to standard output, SageMaker ships that to CloudWatch: a job that
+another process joins is read from its beginning, and a run that begins anew after a spot
+interruption goes on in the same log.
 """
 
-import contextlib
 import importlib.util
-import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
-import dagster as dg
-
-from ftdm_assets.compute.job_log import JobLog, ShortContext
+from ftdm_assets import aws
+from ftdm_assets.compute import sagemaker_job
+from ftdm_assets.compute.job import Job, Seen
 from ftdm_assets.compute.process import StepFailedError
-from ftdm_assets.compute.staging import RemoteStep, Staging
-from ftdm_assets.compute.training_job import Job, artifact, facts
-from ftdm_assets.compute.training_jobs import TrainingJobs
-from ftdm_assets.quiet import accepted_notices
-from ftdm_assets.settings import SageMakerSettings
+from ftdm_assets.compute.staging import told
+from ftdm_assets.compute_settings import SageMakerSettings
 
-_LAST_LOOKS = 10
+GROUP = "/aws/sagemaker/TrainingJobs"
+_PASSING = {"ThrottlingException", "Throttling", "RequestTimeout", "ServiceUnavailable"}
 
 
-def run_step(
-    context: dg.AssetExecutionContext,
-    settings: SageMakerSettings,
-    model: str,
-    program: str,
-    config: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Run a step as a training job and take its output; return what the manifest keeps of it.
+class SageMaker:
+    """The operator of training jobs; see `Operator`."""
 
-    Raises:
-        StepFailedError: with the step's own error, or with what AWS refused.
-    """
-    if importlib.util.find_spec("boto3") is None:
-        raise StepFailedError(
-            "compute.kind: sagemaker needs boto3; install it with `pip install 'ftdm-assets[aws]'`"
-        )
-    step = RemoteStep.of(program, config)
-    staging = Staging(settings.bucket, settings.output_kms_key)
-    channels, sent = staging.put_step(step)
-    context.log.info(f"inputs in {staging.url()}: {sent / 1e6:.1f} MB uploaded, the rest was there")
-    jobs = TrainingJobs(settings, staging, context.log.info)
-    log = JobLog(lambda: jobs.name, context.log.info)
-    session = dg.open_pipes_session(
-        context=context.op_execution_context,
-        context_injector=ShortContext(),
-        message_reader=log,
-    )
-    with accepted_notices(), session as pipes:
-        run = pipes.default_remote_invocation_info
-        job = Job(
-            model=model,
-            program=program,
-            step=step.digest,
-            channels=channels,
-            output=staging.url("output"),
-            checkpoints=staging.url("checkpoints", step.digest),
-            environment=pipes.get_bootstrap_env_vars(),
-            tags={**run, "ftdm/model": model, "ftdm/step": step.digest},
-        )
-        ended = jobs.run(job, log.look)
-        _read_to_the_end(log, settings.poll_seconds)
-    staging.take(artifact(ended), step.digest, Path(config["output"]))
-    with contextlib.suppress(StepFailedError):  # They only cost room; a lifecycle rule helps too.
-        staging.remove(staging.url("checkpoints", step.digest, ""))
-    return facts(ended, jobs.attempt)
+    service = "AWS"
+    noun = "SageMaker job"
+    console = "the AWS console"
+
+    def __init__(self, settings: SageMakerSettings) -> None:
+        if importlib.util.find_spec("boto3") is None:
+            raise StepFailedError(
+                "compute.kind: sagemaker needs boto3; "
+                "install it with `pip install 'ftdm-assets[aws]'`"
+            )
+        self._settings = settings
+        self.poll_seconds = settings.poll_seconds
+        self.patience_minutes = settings.patience_minutes
+        self._tokens: dict[str, str | None] = {}
+
+    def name(self, job: Job, attempt: int) -> str:
+        """Return the name of an attempt."""
+        return job.name(sagemaker_job.machine(self._settings), attempt)
+
+    def start(self, job: Job, attempt: int) -> bool:
+        """Ask for an attempt; return whether it was made."""
+        from botocore.exceptions import ClientError
+
+        asked = sagemaker_job.request(job, self._settings, attempt)
+        try:
+            aws.client("sagemaker").create_training_job(**asked)
+        except ClientError as error:
+            if aws.code(error) != "ResourceInUse":
+                raise
+            return False
+        return True
+
+    def look_up(self, name: str) -> Seen | None:
+        """Say how far a job is; None if there is none."""
+        from botocore.exceptions import ClientError
+
+        try:
+            found = aws.client("sagemaker").describe_training_job(TrainingJobName=name)
+        except ClientError as error:
+            if aws.code(error) == "ResourceNotFound" or "not found" in _text(error):
+                return None
+            raise
+        return sagemaker_job.seen(found)
+
+    def stop(self, name: str) -> None:
+        """Stop a job; one that is over is none to stop."""
+        from botocore.exceptions import ClientError
+
+        try:
+            aws.client("sagemaker").stop_training_job(TrainingJobName=name)
+        except ClientError as error:
+            if aws.code(error) not in {"ResourceNotFound", "ValidationException"}:
+                raise
+
+    def passes(self, error: Exception) -> bool:
+        """Say whether an error may pass by itself; credentials that are missing do not."""
+        from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
+
+        if isinstance(error, ClientError):
+            return aws.code(error) in _PASSING or aws.status(error) >= 500
+        # Before there is a connection (no such name, refused, no answer), and while there is one.
+        return isinstance(error, ConnectionError | HTTPClientError)
+
+    def told(self, what: str) -> AbstractContextManager[None]:
+        """Turn what the client raises into one sentence."""
+        return told(what)
+
+    def lines(self, name: str) -> Iterator[str]:
+        """Give the lines that have come since the last time."""
+        from botocore.exceptions import ClientError
+
+        try:
+            for stream in self._streams(name):
+                yield from self._read(stream)
+        except ClientError as error:
+            if aws.code(error) != "ResourceNotFoundException":  # Before the first job there is none
+                raise
+
+    def _streams(self, name: str) -> list[str]:
+        pages = aws.client("logs").get_paginator("describe_log_streams")
+        found = pages.paginate(logGroupName=GROUP, logStreamNamePrefix=f"{name}/")
+        return sorted(one["logStreamName"] for page in found for one in page["logStreams"])
+
+    def _read(self, stream: str) -> Iterator[str]:
+        while True:
+            before = self._tokens.get(stream)
+            answer = aws.client("logs").get_log_events(
+                logGroupName=GROUP,
+                logStreamName=stream,
+                startFromHead=True,
+                **({"nextToken": before} if before else {}),
+            )
+            self._tokens[stream] = answer["nextForwardToken"]
+            for event in answer["events"]:
+                yield event["message"].rstrip("\n")
+            if answer["nextForwardToken"] == before or not answer["events"]:
+                return
 
 
-def _read_to_the_end(log: JobLog, pause: float) -> None:
-    """Read on until the step has said that it was done: CloudWatch comes after the event."""
-    for _ in range(_LAST_LOOKS):
-        log.look()
-        if log.closed:
-            return
-        time.sleep(min(pause, 2.0))
+def _text(error: Any) -> str:
+    return str(error.response.get("Error", {}).get("Message", ""))

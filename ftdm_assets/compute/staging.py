@@ -20,10 +20,15 @@ from ftdm_assets import aws
 from ftdm_assets.compute.process import StepFailedError
 from ftdm_assets.provenance.digests import canonical_json, file_digest, folder_files, json_digest
 from ftdm_assets.provenance.files import folder_aside
-from gpu_steps.sagemaker_entry import DIGESTS, RESULT
+from gpu_steps.container import DIGESTS, RESULT
 
 INPUTS = ("base_model", "train_file")
 PLACES = (*INPUTS, "output", "work")
+_ANEW = "run again, the next attempt makes it anew"
+
+
+class DamagedOutputError(StepFailedError):
+    """What a job has written is not whole; another attempt has to make it anew."""
 
 
 @dataclass(frozen=True)
@@ -131,24 +136,79 @@ class Staging:
         with told(url):
             return self._key(url) in self._listed(self._key(url))
 
-    def take(self, url: str, step: str, output: Path) -> None:
-        """Download a job's ``model.tar.gz``, verify it, and put its result folder in place.
+    def put_json(self, url: str, document: Mapping[str, Any]) -> None:
+        """Put a small document.
 
         Raises:
-            StepFailedError: if it cannot be read or is not what the job has listed.
+            StepFailedError: if the bucket cannot be written.
+        """
+        with told(url):
+            aws.client("s3").put_object(
+                Bucket=self.bucket,
+                Key=self._key(url),
+                Body=canonical_json(dict(document)),
+                **self._options,
+            )
+
+    def read_text(self, url: str) -> str | None:
+        """Read a small object; None if there is none.
+
+        Raises:
+            StepFailedError: if the bucket cannot be read.
+        """
+        with told(url):
+            if self._key(url) not in self._listed(self._key(url)):
+                return None
+            found = aws.client("s3").get_object(Bucket=self.bucket, Key=self._key(url))
+            return str(found["Body"].read().decode(errors="replace"))
+
+    def read_json(self, url: str) -> dict[str, Any] | None:
+        """Read a document that `put_json` has put; None if there is none."""
+        text = self.read_text(url)
+        return None if text is None else dict(json.loads(text))
+
+    def take(self, url: str, step: str, output: Path) -> None:
+        """Download a job's output, verify it, and put its result folder in place.
+
+        Args:
+            url: what the job wrote last: ``model.tar.gz``, or the list of digests that lies
+                beside the folder of the result.
+            step: digest of the step.
+            output: the place.
+
+        Raises:
+            StepFailedError: if it cannot be read.
+            DamagedOutputError: if it is not what the job has listed.
         """
         with tempfile.TemporaryDirectory(dir=_made(output.parent)) as folder:
-            archive, unpacked = Path(folder) / "model.tar.gz", Path(folder) / "model"
-            with told(url):
-                aws.client("s3").download_file(self.bucket, self._key(url), str(archive))
-            with _whole(url), tarfile.open(archive) as tar:
-                tar.extractall(unpacked, filter="data")
-            archive.unlink()
+            made = Path(folder) / "model"
+            made.mkdir()
+            if url.endswith(DIGESTS):
+                self._download_below(url.removesuffix(DIGESTS), made)
+            else:
+                self._unpack(url, made)
             with _whole(url):
-                _verify(unpacked, step, url)
+                _verify(made, step, url)
             with folder_aside(output) as aside:
                 aside.rmdir()
-                (unpacked / RESULT).rename(aside)
+                (made / RESULT).rename(aside)
+
+    def _unpack(self, url: str, folder: Path) -> None:
+        archive = folder.with_name("model.tar.gz")
+        with told(url):
+            aws.client("s3").download_file(self.bucket, self._key(url), str(archive))
+        with _whole(url), tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")
+        archive.unlink()
+
+    def _download_below(self, url: str, folder: Path) -> None:
+        with told(url):
+            for key in self._listed(self._key(url)):
+                path = folder / key.removeprefix(self._key(url))
+                if folder.resolve() not in path.resolve().parents:
+                    raise DamagedOutputError(f"{url}: {key} leads out of its folder; remove it")
+                _made(path.parent)
+                aws.client("s3").download_file(self.bucket, key, str(path))
 
     def remove(self, url: str) -> None:
         """Remove everything below an address.
@@ -178,25 +238,25 @@ def _verify(unpacked: Path, step: str, url: str) -> None:
     listed = json.loads((unpacked / DIGESTS).read_text(encoding="utf-8"))
     found = {entry["name"]: entry["digest"] for entry in folder_files(unpacked / RESULT)}
     if listed["step"] != step:
-        raise StepFailedError(f"{url}: is the output of another step; remove it and run again")
+        raise DamagedOutputError(f"{url}: is the output of another step; {_ANEW}")
     different = sorted(
         name for name in {*found, *listed["files"]} if found.get(name) != listed["files"].get(name)
     )
     if different or not found:
         name = different[0] if different else RESULT
-        raise StepFailedError(
-            f"{url}: {name} is not what the job has written; remove the object and run again"
-        )
+        raise DamagedOutputError(f"{url}: {name} is not what the job has written; {_ANEW}")
 
 
 @contextlib.contextmanager
 def _whole(url: str) -> Iterator[None]:
     try:
         yield
+    except DamagedOutputError:
+        raise
     except (tarfile.TarError, zlib.error, EOFError, OSError, KeyError, ValueError) as error:
-        raise StepFailedError(
-            f"{url}: cannot be unpacked ({error}); remove the object and run again"
-        ) from error
+        if isinstance(error, OSError) and error.errno is not None:  # The disk's fault, not its own.
+            raise StepFailedError(f"{url}: cannot be kept here: {error}") from None
+        raise DamagedOutputError(f"{url}: cannot be unpacked ({error}); {_ANEW}") from error
 
 
 @contextlib.contextmanager

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ftdm_assets.compute_settings import PriceSettings
 from ftdm_assets.graph.kept_step import STEP, KeptStep
 from ftdm_assets.graph.plan import Outcome, Reading, Tools
 from ftdm_assets.provenance.store import Artifact, ArtifactStore
 from ftdm_assets.registries import mlflow_registry, mlflow_tracking
-from ftdm_assets.settings import PriceSettings
 
 PACKAGES = "packages"
 PACKAGES_FILE = "packages.txt"

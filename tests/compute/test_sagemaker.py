@@ -2,39 +2,23 @@
 
 import os
 import signal
-import threading
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import boto3
-import dagster as dg
 import pytest
 
-from ftdm_assets.compute.chosen import run_step
-from ftdm_assets.compute.process import StepFailedError
-from ftdm_assets.compute.staging import Staging
-from ftdm_assets.compute.training_jobs import TrainingJobs
-from ftdm_assets.settings import ComputeSettings
+from ftdm_assets.compute.chosen import operator_of
+from ftdm_assets.compute.job import Phase
+from ftdm_assets.compute.jobs import Jobs
+from ftdm_assets.compute_settings import ComputeSettings
 from tests.compute.conftest import BUCKET
+from tests.compute.running import Outcome, adapter_bytes, materialize, settings, thirty_rows, when
 from tests.compute.sagemaker_server import RunningJob, SageMakerServer
-from tests.gpu_steps.gpu_tiny import train_config
 
 # Each container imports torch anew; beside other load that alone may take minutes.
 pytestmark = pytest.mark.timeout(900)
 IMAGE = f"{'1' * 12}.dkr.ecr.eu-west-1.amazonaws.com/steps@sha256:{'a' * 64}"
-
-
-@dataclass
-class Outcome:
-    """What a materialization gave."""
-
-    facts: dict[str, Any]
-    error: str
-    lines: list[str]
-    success: bool = False
 
 
 def compute(**changes: Any) -> ComputeSettings:
@@ -47,49 +31,6 @@ def compute(**changes: Any) -> ComputeSettings:
         "patience_minutes": 0.2,
     }
     return ComputeSettings.model_validate({"kind": "sagemaker", "sagemaker": job | changes})
-
-
-def settings(model: Path, rows: Path, output: Path, **changes: Any) -> dict[str, Any]:
-    return train_config(model, rows, output) | {"epochs": 6} | changes
-
-
-def materialize(where: ComputeSettings, config: dict[str, Any], work: Path) -> Outcome:
-    outcome = Outcome({}, "", [])
-
-    @dg.asset
-    def adapter(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
-        try:
-            outcome.facts.update(run_step(context, where, "my_model", "train", config, work))
-        except StepFailedError as error:
-            outcome.error = str(error)
-            raise dg.Failure(description=str(error), allow_retries=False) from error
-        return dg.MaterializeResult()
-
-    with dg.DagsterInstance.ephemeral() as instance:
-        result = dg.materialize([adapter], instance=instance, raise_on_error=False)
-        outcome.lines = [entry.user_message for entry in instance.all_logs(result.run_id)]
-    outcome.success = result.success
-    return outcome
-
-
-def adapter_bytes(output: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted((output / "adapter").iterdir())}
-
-
-def when(found: Callable[[], bool], act: Callable[[], None]) -> threading.Thread:
-    """Act in a thread as soon as something is found."""
-
-    def watch() -> None:
-        end = time.monotonic() + 120
-        while time.monotonic() < end:
-            if found():
-                return act()
-            time.sleep(0.02)
-        return None
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    return thread
 
 
 def jobs_of(server: SageMakerServer, instance: str) -> dict[str, RunningJob]:
@@ -105,11 +46,8 @@ def unbroken(
     sagemaker: SageMakerServer, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[Outcome]]:
     """A training whose connection is lost twice: the create answer is cut, then nothing answers."""
-    from tests.gpu_steps.gpu_tiny import row, write_lines
-
     folder = tmp_path_factory.mktemp("unbroken")
-    rows = write_lines(folder / "train.jsonl", [row(number) for number in range(30)])
-    config = settings(tiny_model, rows, folder / "result")
+    config = settings(tiny_model, thirty_rows(folder), folder / "result")
     sagemaker.cut["CreateTrainingJob"] = 1
 
     def lose() -> None:
@@ -146,7 +84,8 @@ def test_a_job_s_log_output_and_bill_come_back(
     assert any("Completed" in line for line in joined.lines)
     job = sagemaker.jobs[joined.facts["job"]]
     assert joined.facts["billable_seconds"] == round(job.seconds)
-    assert joined.facts["image"] == IMAGE
+    assert joined.facts["image"] == IMAGE.rpartition("/")[2]
+    assert not [fact for fact in joined.facts.values() if "1" * 12 in str(fact)]  # the account
     tags = {tag["Key"]: tag["Value"] for tag in job.request["Tags"]}
     assert tags["ftdm/model"] == "my_model"
     assert tags["dagster/run-id"]
@@ -217,10 +156,11 @@ def test_a_cancelled_run_stops_the_job(
     assert any("asked SageMaker to stop" in line for line in outcome.lines)
     ((name, job),) = jobs_of(sagemaker, "ml.p5.4xlarge").items()
     assert job.status in {"Stopping", "Stopped"}
-    assert where.sagemaker is not None
-    jobs = TrainingJobs(where.sagemaker, Staging(where.sagemaker.bucket), lambda _: None)
-    settled = jobs._settled(name)  # as the next run does, before it starts another
+    chosen = operator_of(where)
+    assert chosen is not None
+    # As the next run does, before it starts another.
+    settled = Jobs(*chosen, lambda _: None)._settled(name)
     assert settled is not None
-    assert settled["TrainingJobStatus"] == job.status == "Stopped"
+    assert (settled.phase, job.status) == (Phase.STOPPED, "Stopped")
     assert job.process is not None
     assert job.process.poll() is not None

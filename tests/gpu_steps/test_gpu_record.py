@@ -18,13 +18,13 @@ from mlflow import MlflowClient
 from ftdm_assets.commands import reproduce as command
 from ftdm_assets.commands.trace import trace_document
 from ftdm_assets.commands.verify import verify
+from ftdm_assets.compute_settings import PriceSettings
 from ftdm_assets.graph.plan import GraphPlan, Reading
 from ftdm_assets.graph.reproduction import ReproductionError
 from ftdm_assets.graph.shell import asset_key, reading_of
 from ftdm_assets.graph.training_record import read_packages, usage
 from ftdm_assets.provenance.statements import Manifest, Verdict
 from ftdm_assets.registries.mlflow_registry import local_uri
-from ftdm_assets.settings import PriceSettings
 from gpu_steps.environment import driver_version, image_digest, package_list
 from tests.gpu_steps.gpu_graph import VERSION, graph_of, run_graph, run_here
 from tests.graph.samples import model_folder

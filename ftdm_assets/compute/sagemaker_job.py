@@ -1,56 +1,29 @@
-"""A SageMaker training job as data: its name, its request, what its description says. No I/O.
-
-Invariant: a name follows from the step, the machine and the attempt alone, so whoever asks for the
-same training once more meets the job that is already there.
-"""
+"""A SageMaker training job as data: its request, and what its description says. No I/O."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from ftdm_assets.compute.job import IMAGE_VARIABLE, SECONDS, Job, Phase, Seen, without_registry
 from ftdm_assets.compute.process import StepFailedError
-from ftdm_assets.provenance.digests import json_digest
-from ftdm_assets.settings import SageMakerSettings
+from ftdm_assets.compute_settings import SageMakerSettings
 
 COMMAND = ("python", "-m", "gpu_steps.sagemaker_entry")
-# Read by gpu_steps.environment, which cannot be imported without torch.
-IMAGE_VARIABLE = "FTDM_IMAGE_DIGEST"
-RUNNING = frozenset({"InProgress", "Stopping"})
+_PHASES = {
+    "InProgress": Phase.RUNNING,
+    "Stopping": Phase.STOPPING,
+    "Completed": Phase.COMPLETED,
+    "Failed": Phase.FAILED,
+    "Stopped": Phase.STOPPED,
+}
+_LIMITS = {"MaxRuntimeExceeded": "max_hours", "MaxWaitTimeExceeded": "max_wait_hours"}
 _VALUE_LIMIT = 512
 _TAG_LIMIT = 256
-_SECONDS = 3600
 
 
-@dataclass(frozen=True)
-class Job:
-    """What is asked for.
-
-    Attributes:
-        model: the domain model's name.
-        program: the step's name in ``gpu_steps``.
-        step: digest of the step's configuration and inputs.
-        channels: S3 address of each input channel.
-        output: S3 address below which SageMaker puts ``NAME/output/model.tar.gz``.
-        checkpoints: S3 address that checkpoints are kept at; the same for each attempt.
-        environment: variables of the container.
-        tags: what the job is found by in the AWS console and in the bill.
-    """
-
-    model: str
-    program: str
-    step: str
-    channels: Mapping[str, str]
-    output: str
-    checkpoints: str
-    environment: Mapping[str, str]
-    tags: Mapping[str, str]
-
-    def name(self, settings: SageMakerSettings, attempt: int) -> str:
-        """Return the job's name: at most 63 letters, digits and single hyphens between them."""
-        machine = [self.step, settings.image, settings.instance_type]
-        model = self.model.replace("_", "-").strip("-")[:24].strip("-")
-        return f"{model}-{self.program}-{json_digest(machine)[:20]}-{attempt}"
+def machine(settings: SageMakerSettings) -> list[str]:
+    """Return what, besides the step, makes another job."""
+    return [settings.image, settings.instance_type]
 
 
 def request(job: Job, settings: SageMakerSettings, attempt: int) -> dict[str, Any]:
@@ -66,13 +39,13 @@ def request(job: Job, settings: SageMakerSettings, attempt: int) -> dict[str, An
                 f"the variable {name} has {len(value)} characters, SageMaker takes {_VALUE_LIMIT}; "
                 "shorten the names of the model and the job"
             )
-    seconds = math.ceil(settings.max_hours * _SECONDS)
+    seconds = math.ceil(settings.max_hours * SECONDS)
     stopping: dict[str, int] = {"MaxRuntimeInSeconds": seconds}
     if settings.spot:
         hours = settings.max_wait_hours or 2 * settings.max_hours
-        stopping["MaxWaitTimeInSeconds"] = math.ceil(hours * _SECONDS)
+        stopping["MaxWaitTimeInSeconds"] = math.ceil(hours * SECONDS)
     return {
-        "TrainingJobName": job.name(settings, attempt),
+        "TrainingJobName": job.name(machine(settings), attempt),
         "AlgorithmSpecification": {
             "TrainingImage": settings.image,
             "TrainingInputMode": "File",
@@ -119,33 +92,47 @@ def _tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"Key": key, "Value": str(value)[:_TAG_LIMIT]} for key, value in sorted(tags.items())]
 
 
-def reason(description: Mapping[str, Any]) -> str:
+def seen(description: Mapping[str, Any]) -> Seen:
+    """Return what a description says."""
+    status, secondary = description["TrainingJobStatus"], description.get("SecondaryStatus", "")
+    return Seen(
+        _PHASES[status],
+        f"{status}, {secondary}{_message(description)}",
+        reason=_reason(description),
+        output=str(description.get("ModelArtifacts", {}).get("S3ModelArtifacts", "")),
+        seconds=description.get("BillableTimeInSeconds"),
+        facts=_facts(description),
+    )
+
+
+def _reason(description: Mapping[str, Any]) -> str:
     """Return why a job has ended, in the step's own words where it left some."""
+    secondary = description.get("SecondaryStatus", "unknown")
+    if secondary in _LIMITS:
+        return (
+            f"{secondary}: it took longer than compute.sagemaker.{_LIMITS[secondary]}; raise that "
+            "and run again, it goes on from its last checkpoint"
+        )
     text = str(description.get("FailureReason") or "")
     for decoration in ("AlgorithmError: ", "ClientError: "):
         text = text.removeprefix(decoration)
-    return text or f"no reason given, last state {description.get('SecondaryStatus', 'unknown')}"
+    return text or f"no reason given, last state {secondary}"
 
 
-def artifact(description: Mapping[str, Any]) -> str:
-    """Return the S3 address of a completed job's ``model.tar.gz``."""
-    return str(description["ModelArtifacts"]["S3ModelArtifacts"])
+def _message(description: Mapping[str, Any]) -> str:
+    """Return what SageMaker says of the present state, such as a spot interruption."""
+    transitions = description.get("SecondaryStatusTransitions") or [{}]
+    text = transitions[-1].get("StatusMessage", "")
+    return f" ({text})" if text else ""
 
 
-def facts(description: Mapping[str, Any], attempt: int) -> dict[str, Any]:
-    """Return what the manifest keeps of a job that has ended."""
+def _facts(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the manifest keeps: neither the account nor what is named after it."""
     found = {
-        "job": description["TrainingJobName"],
-        "job_arn": description["TrainingJobArn"],
-        "attempt": attempt,
         "instance": description["ResourceConfig"]["InstanceType"],
-        "image": description["AlgorithmSpecification"]["TrainingImage"],
+        "image": without_registry(description["AlgorithmSpecification"]["TrainingImage"]),
         "spot": bool(description.get("EnableManagedSpotTraining", False)),
     }
-    for name, key in (
-        ("billable_seconds", "BillableTimeInSeconds"),
-        ("training_seconds", "TrainingTimeInSeconds"),
-    ):
-        if key in description:
-            found[name] = description[key]
+    if "TrainingTimeInSeconds" in description:
+        found["training_seconds"] = description["TrainingTimeInSeconds"]
     return found

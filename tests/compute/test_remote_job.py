@@ -14,13 +14,15 @@ import botocore.session
 import pytest
 from botocore.validate import ParamValidator
 
-from ftdm_assets import aws
-from ftdm_assets.compute import training_job
+from ftdm_assets.compute import sagemaker_job
+from ftdm_assets.compute.chosen import operator_of
+from ftdm_assets.compute.job import Job
+from ftdm_assets.compute.jobs import Jobs
 from ftdm_assets.compute.process import StepFailedError
 from ftdm_assets.compute.staging import Input, RemoteStep, Staging
-from ftdm_assets.compute.training_jobs import TrainingJobs
-from ftdm_assets.settings import ComputeSettings, SettingsError, parse_settings
-from gpu_steps import sagemaker_entry
+from ftdm_assets.compute_settings import ComputeSettings
+from ftdm_assets.settings import SettingsError, parse_settings
+from gpu_steps import container, sagemaker_entry
 from gpu_steps.config import ConfigError
 from gpu_steps.environment import IMAGE_VARIABLE
 from tests.compute.conftest import BUCKET
@@ -30,7 +32,7 @@ from tests.compute.test_sagemaker import compute
 DEPLOY = Path(__file__).parents[2] / "deploy" / "sagemaker"
 
 
-def job(**changes: Any) -> training_job.Job:
+def job(**changes: Any) -> Job:
     values: dict[str, Any] = {
         "model": "a_model_with_quite_a_long_name_of_its_own",
         "program": "train",
@@ -41,7 +43,7 @@ def job(**changes: Any) -> training_job.Job:
         "environment": {"DAGSTER_PIPES_CONTEXT": "x" * 512},
         "tags": {"dagster/run-id": "1"},
     }
-    return training_job.Job(**values | changes)
+    return Job(**values | changes)
 
 
 def sagemaker_settings(**changes: Any) -> Any:
@@ -61,7 +63,7 @@ def test_a_request_with_everything_is_what_the_api_takes() -> None:
         network_isolation=True,
         tags={"cost-centre": "7"},
     )
-    asked = training_job.request(job(), settings, 3)
+    asked = sagemaker_job.request(job(), settings, 3)
     model = botocore.session.get_session().get_service_model("sagemaker")
     shape = model.operation_model("CreateTrainingJob").input_shape
     assert ParamValidator().validate(asked, shape).generate_report() == ""
@@ -80,19 +82,18 @@ def test_a_request_with_everything_is_what_the_api_takes() -> None:
 
 def test_a_name_follows_from_step_machine_and_attempt_alone() -> None:
     settings = sagemaker_settings()
-    name = job().name(settings, 1)
-    assert name == job(environment={}, tags={}).name(sagemaker_settings(spot=True), 1)
-    others = [
-        job(step="c" * 64).name(settings, 1),
-        job().name(sagemaker_settings(instance_type="ml.p5.4xlarge"), 1),
-        job().name(settings, 2),
-    ]
+    machine = sagemaker_job.machine(settings)
+    name = job().name(machine, 1)
+    spot = sagemaker_job.machine(sagemaker_settings(spot=True))
+    assert name == job(environment={}, tags={}).name(spot, 1)
+    other = sagemaker_job.machine(sagemaker_settings(instance_type="ml.p5.4xlarge"))
+    others = [job(step="c" * 64).name(machine, 1), job().name(other, 1), job().name(machine, 2)]
     assert len({name, *others}) == 4
 
 
 def test_a_variable_that_is_too_long_is_refused_before_aws_is_asked() -> None:
     with pytest.raises(StepFailedError, match="DAGSTER_PIPES_CONTEXT has 513 characters"):
-        training_job.request(
+        sagemaker_job.request(
             job(environment={"DAGSTER_PIPES_CONTEXT": "x" * 513}), sagemaker_settings(), 1
         )
 
@@ -128,7 +129,7 @@ def packed(folder: Path, step: str, files: dict[str, bytes], listed: dict[str, b
     (folder / "model/result").mkdir(parents=True)
     for name, content in listed.items():
         (folder / "model/result" / name).write_bytes(content)
-    digests = sagemaker_entry.digests(folder / "model/result")
+    digests = container.digests(folder / "model/result")
     for name, content in files.items():
         (folder / "model/result" / name).write_bytes(content)
     (folder / "model/digests.json").write_text(json.dumps({"step": step, "files": digests}))
@@ -193,17 +194,17 @@ def test_the_entry_refuses_bytes_that_the_job_does_not_name(tmp_path: Path) -> N
     (root / "input/config/hyperparameters.json").write_text(json.dumps({"step": step.digest}))
     (root / "input/data/step/step.json").write_bytes(step.document)
     (root / "input/data/train_file/rows").write_text("one\n")
-    found, digest = sagemaker_entry.read_step(root)
-    config = sagemaker_entry.configuration(found, root)
-    assert digest == step.digest
+    named = sagemaker_entry.named_step(root)
+    assert named == step.digest
+    config = container.configuration(container.read_step(root, named), root)
     assert config["train_file"] == str(root / "input/data/train_file/rows")
     assert config["work"] == str(root / "checkpoints")
     (root / "input/data/train_file/rows").write_text("two\n")
     with pytest.raises(ConfigError, match="channel train_file: rows is "):
-        sagemaker_entry.configuration(found, root)
+        container.configuration(container.read_step(root, named), root)
     (root / "input/data/step/step.json").write_bytes(step.document + b" ")
     with pytest.raises(ConfigError, match="somebody has changed it"):
-        sagemaker_entry.read_step(root)
+        container.read_step(root, named)
 
 
 @pytest.mark.parametrize(
@@ -238,11 +239,9 @@ def test_a_connection_that_is_refused_is_tried_again_for_a_while(
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", "http://127.0.0.1:9")
     said: list[str] = []
-    settings = sagemaker_settings(patience_minutes=0.02)
-    jobs = TrainingJobs(settings, Staging(settings.bucket), said.append)
+    chosen = operator_of(compute(patience_minutes=0.02))
+    assert chosen is not None
     with pytest.raises(StepFailedError, match="AWS was out of reach for"):
-        jobs._patiently(
-            "asking", lambda: aws.client("sagemaker").describe_training_job(TrainingJobName="x")
-        )
+        Jobs(*chosen, said.append)._settled("x")
     assert said
     assert "Could not connect" in said[0]
