@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from golden.bootstrap import paired_bootstrap
+from golden.bootstrap import SEED, paired_bootstrap
 from golden.floors import Correction, classes_below
 from golden.statistics import exact, mcnemar, points_below, wilson_interval
 from golden.tasks import Document, Scores, TaskKind, correctness_of
@@ -102,7 +102,7 @@ def not_worse(before: Document, after: Document, maximum_points: float) -> Judge
 
 
 def better(
-    kind: TaskKind[Scores], before: Document, after: Document, alpha: float, seed: int
+    kind: TaskKind[Scores], before: Document, after: Document, alpha: float, seed: int = SEED
 ) -> Judgement:
     """Judge whether a model is better than another for certain.
 

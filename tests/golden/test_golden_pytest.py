@@ -153,7 +153,7 @@ def test_an_endpoint_that_does_not_answer_is_no_wrong_answer(
     monkeypatch.setenv("FTDM_MODEL_KEY", "secret-key")
     with serve(answer, key="other") as url:
         done = run_here("--model-url", url, "--model", "tickets")
-    assert done.returncode == 3
+    assert done.returncode == 3, done.stdout + done.stderr
     assert "gave no answer to example" in done.stdout + done.stderr
     assert "wrong key" in done.stdout + done.stderr
     assert "secret-key" not in done.stdout + done.stderr
