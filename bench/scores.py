@@ -6,6 +6,7 @@ Run as `python -m bench.scores [MODEL]` after `make demo`.
 import platform
 import sys
 from datetime import datetime
+from typing import Any
 
 from ftdm_assets.graph.build import build_plan
 from ftdm_assets.graph.shell import reading_of
@@ -22,14 +23,14 @@ def main() -> None:
     baseline, scores = reading.document("baseline_scores"), reading.document("eval_scores")
     rows = {
         "prompted base model": baseline["prompted"],
-        "linear probe (TF-IDF)": baseline["probe"],
+        **({"linear probe (TF-IDF)": baseline["probe"]} if "probe" in baseline else {}),
         "deployed model": scores["task"],
     }
     for title, found in rows.items():
         interval = wilson_interval(found["correct"], found["total"])
         sys.stdout.write(
             f"{title:22} {found['correct']:4} of {found['total']}  {found['accuracy']:6.1%}  "
-            f"(95 %: {interval.low:.1%} to {interval.high:.1%})  macro-F1 {found['macro_f1']:.3f}\n"
+            f"(95 %: {interval.low:.1%} to {interval.high:.1%})  {_headline(found)}\n"
         )
     base, now = baseline["general"], scores["general"]
     sys.stdout.write(f"general questions: base {base['accuracy']:.1%}, now {now['accuracy']:.1%}\n")
@@ -41,6 +42,12 @@ def main() -> None:
         started, finished = (datetime.fromisoformat(run[k]) for k in ("started_at", "finished_at"))
         sys.stdout.write(f"{plan.name:20} {(finished - started).total_seconds():7.1f} s\n")
     sys.stdout.write(f"{platform.machine()}, {platform.platform()}\n")
+
+
+def _headline(found: dict[str, Any]) -> str:
+    if "fields" in found:
+        return f"field F1 {found['fields']['f1']:.3f}"
+    return f"macro-F1 {found['macro_f1']:.3f}"
 
 
 if __name__ == "__main__":

@@ -50,19 +50,12 @@ class CardFacts:
 
 def dataset_card(facts: CardFacts, data_file: str) -> str:
     """Return the card as Markdown with YAML front matter."""
-    counts = Counter(str(row["output"]) for row in facts.rows)
     cleaned = facts.cleaned.facts
     parts = [
         f"---\n{yaml.safe_dump(_front_matter(facts, data_file), sort_keys=False)}---",
         f"# Cleaned dataset of `{facts.model}`",
-        facts.description or f"Texts with one label each, for the domain model `{facts.model}`.",
-        f"{len(facts.rows)} records, {len(counts)} labels. The dataset's digest is "
-        f"`{facts.cleaned.digest}`.",
-        "## Labels",
-        _table(
-            ("label", "records", "meaning"),
-            ((name, n, facts.descriptions.get(name, "")) for name, n in counts.most_common()),
-        ),
+        facts.description or f"Texts with their outputs, for the domain model `{facts.model}`.",
+        *_outputs(facts),
         "## Where the records come from",
         _origin(facts),
         "## What was dropped",
@@ -85,6 +78,23 @@ def dataset_card(facts: CardFacts, data_file: str) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _outputs(facts: CardFacts) -> list[str]:
+    digest = f"The dataset's digest is `{facts.cleaned.digest}`."
+    if not facts.descriptions:
+        return [f"{len(facts.rows)} records, each output canonical JSON by a schema. {digest}"]
+    counts = _labels(facts)
+    table = ((name, n, facts.descriptions.get(name, "")) for name, n in counts.most_common())
+    return [
+        f"{len(facts.rows)} records, {len(counts)} labels. {digest}",
+        "## Labels",
+        _table(("label", "records", "meaning"), table),
+    ]
+
+
+def _labels(facts: CardFacts) -> Counter[str]:
+    return Counter(str(row["output"]) for row in facts.rows)
+
+
 def _front_matter(facts: CardFacts, data_file: str) -> dict[str, Any]:
     return {
         "pretty_name": f"Cleaned dataset of {facts.model}",
@@ -101,7 +111,7 @@ def _front_matter(facts: CardFacts, data_file: str) -> dict[str, Any]:
             "records": len(facts.rows),
             "raw_records": facts.cleaned.facts["raw_rows"],
             "raw_digest": facts.raw.digest,
-            "labels": dict(sorted(Counter(str(row["output"]) for row in facts.rows).items())),
+            **({"labels": dict(sorted(_labels(facts).items()))} if facts.descriptions else {}),
             "data_classes": _data_classes(facts),
             "alpha": facts.raw.facts["alpha"],
         },

@@ -2,11 +2,21 @@
 
 import functools
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ftdm_assets.provenance.digests import file_digest
+from ftdm_assets.records.structured import OutputForm
 from ftdm_assets.settings import DomainModelSettings, SettingsError, load_settings, read_yaml
+from golden.extraction import Extraction, canonical_output
+from golden.json_schema import AnswerSchema, read_schema
+from golden.json_values import canonical_text, parse_json
+from golden.metrics import Classification
+from golden.tables import GoldenError
+from golden.tasks import Scores, TaskKind
+from golden.taxonomy import taxonomy_of
 
 DEFS = "defs.yaml"
 
@@ -44,7 +54,7 @@ class ModelFolder:
         return file_digest(found)
 
     def taxonomy(self) -> dict[str, str]:
-        """Return the labels and their descriptions.
+        """Return the labels and their descriptions; an extraction has none.
 
         Raises:
             SettingsError: if the taxonomy file is missing or is not a mapping or a list.
@@ -55,14 +65,53 @@ class ModelFolder:
         """Return the labels, in the taxonomy's order."""
         return list(self.taxonomy())
 
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON schema that the answers of an extraction keep.
+
+        Raises:
+            SettingsError: if the file is missing or holds no usable JSON schema.
+        """
+        named = self.settings.task.answer_schema
+        self.file_digest(named, "task.schema")
+        try:
+            return read_schema(self.resolve(str(named))).document
+        except GoldenError as error:
+            raise SettingsError(str(error)) from None
+
+    def task_config(self) -> dict[str, Any]:
+        """Return what decides how an answer is scored; `task_kind` makes the scorer of it."""
+        task = self.settings.task
+        if task.kind == "extraction":
+            return {"schema": self.schema()}
+        abstain = {} if task.abstain_label is None else {"abstain_label": task.abstain_label}
+        return {"labels": self.labels(), **abstain}
+
+    def output_form(self) -> OutputForm | None:
+        """Return the form of outputs that are no labels: JSON that keeps the schema; else None."""
+        if self.settings.task.kind != "extraction":
+            return None
+        schema = AnswerSchema(self.schema())
+        return OutputForm(
+            parse_json, canonical_text, lambda text: canonical_output(text, schema)[1]
+        )
+
+    def task_kind(self) -> TaskKind[Scores]:
+        """Return what scores the answers."""
+        return task_kind(self.task_config())
+
+
+def task_kind(config: Mapping[str, Any]) -> TaskKind[Scores]:
+    """Return the scorer that a configuration describes, now or as a manifest recorded it."""
+    if "schema" in config:
+        return Extraction(AnswerSchema(config["schema"]))
+    return Classification(config["labels"], config.get("abstain_label"))
+
 
 @functools.lru_cache(maxsize=64)
 def _read_taxonomy(path: Path, modified: float) -> dict[str, str]:
-    document = read_yaml(path)
-    if isinstance(document, list):
-        return {str(label): "" for label in document}
-    if isinstance(document, dict) and document:
-        return {str(label): str(text or "") for label, text in document.items()}
+    taxonomy = taxonomy_of(read_yaml(path))
+    if taxonomy is not None:
+        return taxonomy
     raise SettingsError(
         f"{path}: expected `label: description` on each line, or a list; "
         "example: `password_reset: The customer forgot the password.`"
@@ -71,6 +120,8 @@ def _read_taxonomy(path: Path, modified: float) -> dict[str, str]:
 
 def _taxonomy(model: ModelFolder) -> dict[str, str]:
     taxonomy = model.settings.task.taxonomy
+    if taxonomy is None:
+        return {}
     if isinstance(taxonomy, dict):
         return taxonomy
     if isinstance(taxonomy, list):

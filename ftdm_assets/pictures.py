@@ -22,6 +22,8 @@ from ftdm_assets.drawing import (
     rgb,
 )
 
+_MOST_FIELDS = 40
+
 
 def markdown(picture: bytes, title: str = "") -> str:
     """Return an image as markdown with a data URI."""
@@ -106,10 +108,12 @@ def _shade(shares: Any, right: Any) -> Any:
     return 1 - strength * (1 - colour)
 
 
-def label_balance(before: Mapping[str, int], after: Mapping[str, int]) -> bytes:
+def label_balance(
+    before: Mapping[str, int], after: Mapping[str, int], title: str = "Records of each label"
+) -> bytes:
     """Draw how many records each label has, before and after the cleaning, largest first."""
     labels = sorted({*before, *after}, key=lambda name: (after.get(name, 0), name))
-    figure, axes = canvas("Records of each label", WIDTH, 1.4 + 0.21 * len(labels))
+    figure, axes = canvas(title, WIDTH, 1.4 + 0.21 * len(labels))
     places = np.arange(len(labels))
     axes.barh(places, [before.get(n, 0) for n in labels], height=0.78, color=PALE, label="raw")
     kept = [after.get(name, 0) for name in labels]
@@ -165,14 +169,27 @@ def length_histogram(lengths: Sequence[int], limit: int | None = None, unit: str
     return png(figure)
 
 
-def score_bars(scores: Mapping[str, float], target: float | None = None) -> bytes:
-    """Draw accuracies (0-1) by name in the given order, the last one stressed, with the target."""
+def field_bars(scores: Mapping[str, float]) -> bytes:
+    """Draw the F1 (0-1) of each field, the weakest lowest; of many fields the weakest."""
+    names = sorted(scores, key=lambda name: (scores[name], name))[:_MOST_FIELDS]
+    figure, axes = canvas("F1 of each field", WIDTH, 1.5 + 0.36 * max(1, len(names)))
+    values = [scores[name] for name in names]
+    bars(axes, names, values, [BLUE] * len(names), "{:.1%}", inside=0.2)
+    axes.set_xlim(0, 1)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    return png(figure)
+
+
+def score_bars(
+    scores: Mapping[str, float], target: float | None = None, measure: str = "Accuracy"
+) -> bytes:
+    """Draw scores (0-1) by name in the given order, the last one stressed, with the target."""
     names = list(scores)[::-1]
     colours = [GREY] * len(names)
     if names:
         reached = target is None or scores[names[0]] >= target
         colours[0] = GREEN if reached else ORANGE
-    figure, axes = canvas("Accuracy on the golden set", WIDTH, 1.5 + 0.42 * len(names))
+    figure, axes = canvas(f"{measure} on the golden set", WIDTH, 1.5 + 0.42 * len(names))
     values = [scores[name] for name in names]
     bars(axes, names, values, colours, "{:.1%}", inside=0.2)
     axes.set_xlim(0, 1)

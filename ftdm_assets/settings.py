@@ -15,6 +15,9 @@ from ftdm_assets.compute_settings import ComputeSettings
 from ftdm_assets.provenance.digests import json_digest
 from ftdm_assets.records.data_classes import DataClass, PersonalData, personal_data_choices
 from ftdm_assets.section import Points, Section, Share
+from golden import gates
+from golden.exam import MAX_TOKENS
+from golden.floors import Correction
 
 COMPONENT_TYPE = "ftdm_assets.DomainModel"
 
@@ -26,15 +29,46 @@ class SettingsError(ValueError):
 class TaskSettings(Section):
     """What the model does: the instruction that its chat template carries, and its answers."""
 
-    kind: Literal["classification"] = Field("classification", examples=["classification"])
+    kind: Literal["classification", "extraction"] = Field(
+        "classification", examples=["classification"]
+    )
     instruction: str = Field(
         min_length=1, examples=["Sort the customer's ticket into one category."]
     )
-    taxonomy: str | list[str] | dict[str, str] = Field(
+    taxonomy: str | list[str] | dict[str, str] | None = Field(
+        None,
         examples=["taxonomy.yaml"],
         description="A YAML file of `label: description`, or the labels themselves.",
     )
-    max_new_tokens: int = Field(16, ge=1, le=4096, examples=[16])
+    abstain_label: str | None = Field(
+        None, min_length=1, examples=["unsure"], description='The answer "I do not say".'
+    )
+    # The field has its own name because pydantic keeps `schema` for itself.
+    answer_schema: str | None = Field(
+        None,
+        alias="schema",
+        examples=["schema.json"],
+        description="Extraction: the JSON-schema file that answers keep.",
+    )
+    max_new_tokens: int = Field(MAX_TOKENS, ge=1, le=4096, examples=[16])
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> "TaskSettings":
+        given = {
+            "taxonomy": self.taxonomy,
+            "abstain_label": self.abstain_label,
+            "schema": self.answer_schema,
+        }
+        own = {"schema"} if self.kind == "extraction" else {"taxonomy", "abstain_label"}
+        odd = [key for key, value in given.items() if value is not None and key not in own]
+        if odd:
+            raise PydanticCustomError(
+                "other_kind", "no `{key}` with kind {kind}", {"key": odd[0], "kind": self.kind}
+            )
+        needed = "schema" if self.kind == "extraction" else "taxonomy"
+        if given[needed] is None:
+            raise PydanticCustomError("needed", "needed", {"key": [needed]})
+        return self
 
 
 class ColumnSettings(Section):
@@ -286,15 +320,51 @@ class TrainingSettings(Section):
         return self
 
 
+class PowerSettings(Section):
+    """What the golden set has to be able to tell apart."""
+
+    detect_points: float = Field(
+        5, gt=0, le=100, examples=[5], description="A model this much worse must be refused …"
+    )
+    power: float = Field(0.8, gt=0, lt=1, examples=[0.8], description="… this often.")
+    changed: float = Field(
+        0.1,
+        gt=0,
+        lt=1,
+        examples=[0.1],
+        description="Examples that two versions are expected to answer differently well.",
+    )
+
+
 class GateSettings(Section):
     """The levels that a candidate has to reach. Points are percentage points."""
 
-    target_accuracy: Share = Field(0.85, examples=[0.85])
+    target_accuracy: Share = Field(
+        gates.TARGET_ACCURACY, examples=[0.85], description="Classification."
+    )
+    target_field_f1: Share = Field(
+        gates.TARGET_FIELD_F1, examples=[0.9], description="Extraction: of all fields together."
+    )
+    target_exact_match: Share = Field(
+        gates.TARGET_EXACT_MATCH, examples=[0.5], description="Extraction: of whole answers."
+    )
     baseline_margin_points: Points = Field(10, examples=[10])
-    class_floor_recall: Share = Field(0.5, examples=[0.5])
+    class_floor_recall: Share = Field(gates.CLASS_FLOOR_RECALL, examples=[0.5])
+    class_floor_correction: Correction = Field(
+        "none",
+        examples=["holm"],
+        description="With one, a class fails only where it is below its floor for certain.",
+    )
+    alpha: float = Field(
+        0.05, gt=0, lt=1, examples=[0.05], description="Error level of tests that a gate makes."
+    )
     worse_than_production_points: Points = Field(1, examples=[1])
+    better_than_production: bool = Field(
+        False, examples=[True], description="A candidate must be better for certain (paired test)."
+    )
+    power: PowerSettings = PowerSettings()
     general_drop_points: Points = Field(10, examples=[10])
-    output_valid: Share = Field(0.98, examples=[0.98])
+    output_valid: Share = Field(gates.OUTPUT_VALID, examples=[0.98])
     suspected_label_errors: Share = Field(0.05, examples=[0.05])
     merge_agreement: Share = Field(
         0.98, examples=[0.98], description="Of the next tokens of answers."
@@ -432,7 +502,8 @@ def _explain(error: dict[str, Any]) -> str:
     example = _example(location)
     hint = f"; example: `{location[-1]}: {example}`" if example is not None else ""
     if error["type"] == "extra_forbidden":
-        known = ", ".join(_section(location[:-1]).model_fields)
+        fields = _section(location[:-1]).model_fields
+        known = ", ".join(field.alias or name for name, field in fields.items())
         return f"{path}: there is no such key; expected one of: {known}"
     if error["type"] in {"missing", "needed"}:
         return f"{path}: this key is needed{hint}"
@@ -461,5 +532,7 @@ def _section(location: list[Any]) -> type[BaseModel]:
 def _example(location: list[Any]) -> Any:
     if not location:
         return None
-    field = _section(location[:-1]).model_fields.get(str(location[-1]))
+    fields = _section(location[:-1]).model_fields
+    named = {field.alias or name: field for name, field in fields.items()}
+    field = named.get(str(location[-1]))
     return field.examples[0] if field is not None and field.examples else None

@@ -73,12 +73,11 @@ def _summary(reading: Reading) -> dict[str, Any]:
     found: dict[str, Any] = {}
     try:
         facts = reading.manifest("eval_scores").facts
-        found["scores"] = {
-            key: facts[key] for key in ("accuracy", "macro_f1", "prompted_accuracy", "examples")
-        }
-        found["scores"]["probe_accuracy"] = reading.manifest("baseline_scores").facts[
-            "probe_accuracy"
-        ]
+        names = ("accuracy", "macro_f1", "field_f1", "prompted_accuracy", "examples")
+        found["scores"] = {key: facts[key] for key in names if key in facts}
+        beside = reading.manifest("baseline_scores").facts
+        if "probe_accuracy" in beside:
+            found["scores"]["probe_accuracy"] = beside["probe_accuracy"]
     except StoreError:
         pass
     version = production_version(reading)
@@ -116,11 +115,19 @@ def _show(rows: list[dict[str, Any]], summary: dict[str, Any], outcome: Outcome)
         output.fail(outcome.problem)
     scores = summary.get("scores")
     if scores:
-        output.say(
-            f"accuracy {scores['accuracy']:.1%} on {scores['examples']} golden examples "
-            f"(prompted baseline {scores['prompted_accuracy']:.1%}, linear probe "
-            f"{scores['probe_accuracy']:.1%}), macro-F1 {scores['macro_f1']:.3f}"
-        )
+        output.say(_scores_told(scores))
     if "production" in summary:
         output.say(f"production: {summary['production']} at {summary['endpoint']}")
     output.say(f"{outcome.total:.0f} s in all")
+
+
+def _scores_told(scores: dict[str, Any]) -> str:
+    right = "whole answers right" if "field_f1" in scores else "accuracy"
+    beside = f"prompted baseline {scores['prompted_accuracy']:.1%}"
+    if "probe_accuracy" in scores:
+        beside += f", linear probe {scores['probe_accuracy']:.1%}"
+    name, key = ("field F1", "field_f1") if "field_f1" in scores else ("macro-F1", "macro_f1")
+    return (
+        f"{right} {scores['accuracy']:.1%} on {scores['examples']} golden examples ({beside}), "
+        f"{name} {scores[key]:.3f}"
+    )

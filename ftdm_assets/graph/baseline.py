@@ -24,15 +24,27 @@ def few_shot_prompt(
     """
     lines = [instruction, "Answer with the category's name only.", "", "Categories:"]
     lines += [f"- {label}: {text}" if text else f"- {label}" for label, text in taxonomy.items()]
-    lines += ["", "Examples:"]
+    return "\n".join([*lines, "", "Examples:", *_shots(records, "Category")]).rstrip()
+
+
+def few_shot_json_prompt(
+    instruction: str, schema: str, records: Sequence[Mapping[str, Any]]
+) -> str:
+    """Return the system message of an extraction: instruction, JSON schema, training examples."""
+    lines = [instruction, "Answer with JSON only, by this JSON schema:", schema, "", "Examples:"]
+    return "\n".join([*lines, *_shots(records, "JSON")]).rstrip()
+
+
+def _shots(records: Sequence[Mapping[str, Any]], answer: str) -> list[str]:
+    lines: list[str] = []
     shown: set[str] = set()
     for record in sorted(records, key=lambda row: str(row["digest"])):
         if len(shown) == _SHOTS:
             break
         if record["output"] not in shown and len(record["input"]) <= _SHOT_CHARACTERS:
             shown.add(record["output"])
-            lines += [f"Text: {record['input']}", f"Category: {record['output']}", ""]
-    return "\n".join(lines).rstrip()
+            lines += [f"Text: {record['input']}", f"{answer}: {record['output']}", ""]
+    return lines
 
 
 def probe_scores(

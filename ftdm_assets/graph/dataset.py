@@ -10,7 +10,7 @@ import pandas as pd
 
 from ftdm_assets import pictures
 from ftdm_assets.chat import ChatFormat, base_format
-from ftdm_assets.graph import sign_off
+from ftdm_assets.graph import outputs, sign_off
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading, Tools
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.provenance.digests import file_digest
@@ -60,6 +60,7 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             version="5",
             config={
                 **model.settings.cleaning.model_dump(),
+                **({"schema": model.schema()} if model.output_form() else {}),
                 "sign_off_sample": model.settings.sign_off.sample,
             },
             deps=("raw_labels", "golden_set"),
@@ -87,7 +88,7 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
 
 def checks(model: ModelFolder) -> list[CheckPlan]:
     """Return the checks of this stage."""
-    cleaning, gates = model.settings.cleaning, model.settings.gates
+    cleaning = model.settings.cleaning
     low, high = _MIX_BOUNDS if model.settings.general.share else (0.0, 0.0)
     longest = model.settings.serving.max_model_len
     return [
@@ -112,13 +113,7 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
             {"golden_threshold": cleaning.golden_threshold},
             version="2",
         ),
-        CheckPlan(
-            "cleaned_dataset",
-            "suspected_label_errors",
-            "The labels are not too noisy to learn from.",
-            lambda r: _label_errors(r, gates.suspected_label_errors),
-            {"maximum_share": gates.suspected_label_errors},
-        ),
+        outputs.cleaned_check(model),
         CheckPlan(
             "cleaned_dataset",
             "personal_data",
@@ -186,7 +181,8 @@ def clean_settings(model: ModelFolder) -> CleanSettings:
 def _build_cleaned(reading: Reading, tools: Tools) -> Built:
     raw = raw_frame(reading)
     golden = {row["example_id"]: row["input"] for row in reading.records("golden_set")}
-    result = clean(raw, golden, clean_settings(reading.model))
+    form = reading.model.output_form()
+    result = clean(raw, golden, clean_settings(reading.model), judge_labels=form is None, form=form)
     digests = dict(zip(raw["record_id"], raw["digest"], strict=True))
     columns = [name for name in result.records.columns if name not in {"row", "digest"}]
     kept = [
@@ -200,7 +196,6 @@ def _build_cleaned(reading: Reading, tools: Tools) -> Built:
     reasons = Counter(row["reason"] for row in ledger if row["outcome"] == "dropped")
     masked = sum(bool(row["masked"]) for row in ledger if row["outcome"] == "kept")
     tools.say(f"{len(kept)} of {len(raw)} records kept; dropped: {dict(reasons)}")
-    before, after = Counter(raw["output"]), Counter(row["output"] for row in kept)
     artifact = reading.store.put_records("dataset", kept)
     return Built(
         artifact,
@@ -223,7 +218,7 @@ def _build_cleaned(reading: Reading, tools: Tools) -> Built:
             ),
         },
         pictures={
-            "label balance": pictures.label_balance(before, after),
+            **outputs.balance(raw, kept, form),
             "reasons for dropping": pictures.drop_reasons(reasons, len(kept)),
             "lengths": pictures.length_histogram([len(row["input"]) for row in kept]),
         },
@@ -338,15 +333,6 @@ def _no_golden_overlap(reading: Reading, threshold: float) -> Outcome:
         {"pairs": len(pairs), "first": named},
         {"golden_set": reading.digest("golden_set")},
     )
-
-
-def _label_errors(reading: Reading, maximum: float) -> Outcome:
-    facts = reading.manifest("cleaned_dataset").facts
-    suspects = reading.attached_records("cleaned_dataset", "suspects")
-    share = len(suspects) / max(int(facts["raw_rows"]), 1)
-    text = f"{len(suspects)} of {facts['raw_rows']} labels are suspected wrong ({share:.1%})"
-    hint = "" if share <= maximum else f", at most {maximum:.1%} allowed; review the suspects"
-    return Outcome(share <= maximum, text + hint, {"suspects": len(suspects), "share": share})
 
 
 def _personal_data(reading: Reading, choices: Mapping[str, str]) -> Outcome:

@@ -4,19 +4,26 @@ What is evaluated is what is served: the merged folder, through the production e
 production flags, its own chat template and its own decoding settings.
 """
 
-from fractions import Fraction
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
-from ftdm_assets import pictures
 from ftdm_assets.chat import served_format
 from ftdm_assets.graph import prediction
 from ftdm_assets.graph.dataset import GENERAL_SYSTEM, trained_format
 from ftdm_assets.graph.evidence import PRODUCTION, production
+from ftdm_assets.graph.golden_size import power_settings
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading, Tools
+from ftdm_assets.graph.task_view import task_view
 from ftdm_assets.graph.training import questions_digest
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.tokens import TokenCounter
-from golden.statistics import exact, mcnemar, points_below, wilson_interval
+from golden.bootstrap import bootstrap_interval
+from golden.gates import Judgement, better, not_worse
+from golden.power import detectable_difference
+from golden.standard_gates import Gate, Levels, standard_gates
+from golden.statistics import exact, points_below, wilson_interval
+from golden.tasks import Document
 
 GROUP = "evaluation"
 
@@ -29,11 +36,11 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             group=GROUP,
             description="Scores of the merged model on the golden set and on general questions.",
             build=_build_scores,
-            # 4: general questions by the likelihood of their answers.
-            version="4",
+            # 5: the document says how many answers abstained; the facts, what can be told apart.
+            version="5",
             config={
                 "questions": questions_digest(model),
-                "labels": model.labels(),
+                **model.task_config(),
                 "max_model_len": model.settings.serving.max_model_len,
             },
             deps=("merged_model", "golden_set", "baseline_scores"),
@@ -43,31 +50,30 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
     ]
 
 
+def levels(model: ModelFolder) -> Levels:
+    """Return the levels of the standard gates that the settings give."""
+    gates = model.settings.gates
+    names = {one.name for one in fields(Levels)} & set(type(gates).model_fields)
+    return Levels(**{name: getattr(gates, name) for name in names})
+
+
 def checks(model: ModelFolder) -> list[CheckPlan]:
     """Return the checks of this stage."""
     gates = model.settings.gates
+    kind = model.task_kind()
+    standard = [_standard(gate) for gate in standard_gates(kind, levels(model))]
     return [
-        CheckPlan(
-            "eval_scores",
-            "target_reached",
-            "The accuracy on the golden set reaches the target.",
-            lambda r: _target(r, gates.target_accuracy),
-            {"target_accuracy": gates.target_accuracy},
-        ),
-        CheckPlan(
-            "eval_scores",
-            "class_floor",
-            "Every class is recognised often enough.",
-            lambda r: _class_floor(r, gates.class_floor_recall),
-            {"minimum_recall": gates.class_floor_recall},
-        ),
+        *standard,
         CheckPlan(
             "eval_scores",
             "not_worse_than_production",
             "On the same examples it is not worse than what production serves.",
-            lambda r: _not_worse(r, gates.worse_than_production_points),
+            lambda r: _against_production(
+                r, lambda was, now: not_worse(was, now, gates.worse_than_production_points)
+            ),
             {"maximum_points": gates.worse_than_production_points},
         ),
+        *([_better_check(model)] if gates.better_than_production else []),
         CheckPlan(
             "eval_scores",
             "general_ability_kept",
@@ -77,19 +83,37 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
         ),
         CheckPlan(
             "eval_scores",
-            "output_valid",
-            "Answers are labels of the taxonomy and nothing else.",
-            lambda r: _valid(r, gates.output_valid),
-            {"minimum_share": gates.output_valid},
-        ),
-        CheckPlan(
-            "eval_scores",
             "template",
             "Training, evaluation and the served folder have one chat template, and the engine "
             "makes the same tokens with it.",
             _one_template,
         ),
     ]
+
+
+def _standard(gate: Gate) -> CheckPlan:
+    return CheckPlan(
+        "eval_scores",
+        gate.name,
+        gate.description,
+        lambda r: _outcome(gate.judge(_task(r)), _against(r)),
+        gate.threshold,
+    )
+
+
+def _better_check(model: ModelFolder) -> CheckPlan:
+    alpha, kind = model.settings.gates.alpha, model.task_kind()
+    return CheckPlan(
+        "eval_scores",
+        "better_than_production",
+        "On the same examples it is better than what production serves, for certain.",
+        lambda r: _against_production(r, lambda was, now: better(kind, was, now, alpha)),
+        {"alpha": alpha},
+    )
+
+
+def _outcome(judged: Judgement, against: Mapping[str, str]) -> Outcome:
+    return Outcome(judged.passed, judged.reason, judged.measured, against)
 
 
 def _build_scores(reading: Reading, tools: Tools) -> Built:
@@ -107,37 +131,43 @@ def _build_scores(reading: Reading, tools: Tools) -> Built:
         render_question=lambda text, answer: "".join(chat.render(text, answer, GENERAL_SYSTEM)),
         probe=True,
     )
+    kind, task = model.task_kind(), scored.task
     baseline = reading.document("baseline_scores")
-    interval = wilson_interval(scored.task.correct, scored.task.total)
-    bars = {
-        "prompted": baseline["prompted"]["accuracy"],
-        "linear probe": baseline["probe"]["accuracy"],
-        "this model": scored.task.accuracy,
-    }
-    tools.say(f"accuracy {scored.task.accuracy:.1%}, macro-F1 {scored.task.macro_f1:.3f}")
+    document = scored.document()
+    interval = wilson_interval(task.correct, task.total)
+    headline = bootstrap_interval(kind.counts(document["task"]), kind.headline_of)
+    tools.say(f"accuracy {task.accuracy:.1%}, {kind.headline} {task.headline:.3f}")
     return Built(
-        reading.store.put_document("scores", scored.document()),
+        reading.store.put_document("scores", document),
         facts={
-            "accuracy": scored.task.accuracy,
+            "accuracy": task.accuracy,
             "accuracy_low": interval.low,
             "accuracy_high": interval.high,
-            "correct": scored.task.correct,
-            "examples": scored.task.total,
-            "macro_f1": scored.task.macro_f1,
-            "invalid": scored.task.invalid,
+            "correct": task.correct,
+            "examples": task.total,
+            kind.headline: task.headline,
+            f"{kind.headline}_low": headline.low,
+            f"{kind.headline}_high": headline.high,
+            "invalid": task.invalid,
+            **{name: document["task"][name] for name in _COUNTED if name in document["task"]},
+            "detectable_points": _detectable_points(model, task.total),
             "general_accuracy": scored.general.accuracy,
             "prompted_accuracy": baseline["prompted"]["accuracy"],
             "latency": dict(scored.latency),
             "template_digest": chat.digest,
             "probe_tokens": list(scored.probe_tokens),
         },
-        pictures={
-            "confusion matrix": pictures.confusion_matrix(
-                scored.task.confusion, scored.task.labels
-            ),
-            "scores": pictures.score_bars(bars, target=model.settings.gates.target_accuracy),
-        },
+        pictures=task_view(model).pictures(document["task"], baseline),
     )
+
+
+_COUNTED = ("abstained", "no_json")
+
+
+def _detectable_points(model: ModelFolder, total: int) -> float | None:
+    """Return the smallest difference to another model that the golden set can show, in points."""
+    found = detectable_difference(total, power_settings(model))
+    return None if found is None else round(100 * found, 1)
 
 
 def _task(reading: Reading) -> dict[str, Any]:
@@ -149,32 +179,9 @@ def _against(reading: Reading) -> dict[str, str]:
     return {"golden_set": reading.digest("golden_set")}
 
 
-def _target(reading: Reading, target: float) -> Outcome:
-    task = _task(reading)
-    interval = wilson_interval(task["correct"], task["total"])
-    text = (
-        f"{task['correct']} of {task['total']} right: {task['accuracy']:.1%} "
-        f"(95 %: {interval.low:.1%} to {interval.high:.1%}), target {target:.1%}"
-    )
-    passed = Fraction(task["correct"], task["total"]) >= exact(target)
-    measured = {"accuracy": task["accuracy"], "low": interval.low, "high": interval.high}
-    return Outcome(passed, text, measured, _against(reading))
-
-
-def _class_floor(reading: Reading, minimum: float) -> Outcome:
-    per_class = _task(reading)["per_class"]
-    supported = {name: entry for name, entry in per_class.items() if entry["support"]}
-    below = {
-        name: entry["recall"] for name, entry in supported.items() if entry["recall"] < minimum
-    }
-    named = ", ".join(f"{name} {recall:.0%}" for name, recall in sorted(below.items()))
-    text = f"{len(below)} of {len(supported)} classes are below a recall of {minimum:.0%}"
-    return Outcome(
-        not below, f"{text}: {named}" if below else text, {"below": below}, _against(reading)
-    )
-
-
-def _not_worse(reading: Reading, maximum: float) -> Outcome:
+def _against_production(
+    reading: Reading, judge: Callable[[Document, Document], Judgement]
+) -> Outcome:
     known = production(reading)
     if not known:
         return Outcome(True, "nothing else is in production to compare with", {}, _against(reading))
@@ -183,17 +190,7 @@ def _not_worse(reading: Reading, maximum: float) -> Outcome:
     if champion is None:
         text = "production has not been scored on this golden set; materialise its eval_scores"
         return Outcome(True, f"{text}; compared by the canary only", {}, against)
-    task = _task(reading)
-    before = {row["example_id"]: row["correct"] for row in champion["per_example"]}
-    after = {row["example_id"]: row["correct"] for row in task["per_example"]}
-    drop = points_below(champion["correct"], champion["total"], task["correct"], task["total"])
-    test = mcnemar(before, after)
-    text = (
-        f"{float(-drop):+.1f} points against production on the same {test.total} examples "
-        f"({test.gained} gained, {test.lost} lost, exact McNemar p = {test.p_value:.3f})"
-    )
-    measured = {"drop_points": float(drop), "p_value": test.p_value}
-    return Outcome(drop <= exact(maximum), text, measured, against)
+    return _outcome(judge(champion, _task(reading)), against)
 
 
 def _scores_of(reading: Reading, merged_digest: str) -> dict[str, Any] | None:
@@ -217,13 +214,6 @@ def _general(reading: Reading, maximum: float) -> Outcome:
     )
     measured = {"drop_points": float(drop), "now": now["accuracy"], "base": base["accuracy"]}
     return Outcome(drop <= exact(maximum), text, measured)
-
-
-def _valid(reading: Reading, minimum: float) -> Outcome:
-    task = _task(reading)
-    share = Fraction(task["total"] - task["invalid"], task["total"])
-    text = f"{task['invalid']} of {task['total']} answers are no label of the taxonomy"
-    return Outcome(share >= exact(minimum), text, {"valid_share": float(share)}, _against(reading))
 
 
 def _one_template(reading: Reading) -> Outcome:

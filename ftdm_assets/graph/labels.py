@@ -2,25 +2,21 @@
 
 import hashlib
 from dataclasses import asdict, replace
+from typing import Any
 
 import pandas as pd
 
 from ftdm_assets import agreement_pictures
-from ftdm_assets.graph import protection
+from ftdm_assets.graph import golden_size, outputs, protection
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading, Tools
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.records.agreement import AgreementResult, agreement
-from ftdm_assets.records.contract import (
-    REVIEW,
-    Problem,
-    contract_problems,
-    unknown_labels,
-)
+from ftdm_assets.records.contract import REVIEW, contract_problems
 from ftdm_assets.records.duplicates import near_pairs
 from ftdm_assets.records.frames import plain_rows
 from ftdm_assets.sources.label_source import label_source
 from ftdm_assets.sources.places import local_copy, place_state
-from golden.examples import GoldenFile, read_golden_file
+from golden.examples import GoldenFile, chosen, read_golden_file
 
 GROUP = "labels"
 RAW_LABELS = "raw_labels"
@@ -32,7 +28,7 @@ _SHOWN = 5
 def assets(model: ModelFolder) -> list[AssetPlan]:
     """Return the assets of this stage."""
     labels, golden = model.settings.labels, model.settings.golden
-    taxonomy = {"labels": model.labels()}
+    task = outputs.config(model)
     raw_config = labels.model_dump(
         include={
             "source": True,
@@ -57,7 +53,7 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             "annotator, time, source and data class.",
             build=_build_raw,
             version="3",
-            config={**raw_config, **taxonomy},
+            config={**raw_config, **task},
             sources=lambda m: {LABEL_SOURCE: label_source(m).state()},
             source_names=(LABEL_SOURCE,),
             kinds=("jsonl",),
@@ -68,7 +64,7 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             description="Human-verified examples that are never trained on.",
             build=_build_golden,
             version="2",
-            config={**golden_config, **taxonomy, "labels_only": labels.labels_only},
+            config={**golden_config, **task, "labels_only": labels.labels_only},
             sources=lambda m: {
                 GOLDEN_SOURCE: place_state(m, m.settings.golden.path, "golden.path")
             },
@@ -98,7 +94,7 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
             {"recommended": labels.recommended},
             severity="warn",
         ),
-        CheckPlan("raw_labels", "labels_in_taxonomy", "Every label is known.", _taxonomy),
+        outputs.raw_check(model),
         *protection.checks(model),
         CheckPlan(
             "raw_labels",
@@ -123,7 +119,8 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
             lambda r: _golden_size(r, golden.minimum),
             {"minimum": golden.minimum},
         ),
-        CheckPlan("golden_set", "labels_in_taxonomy", "Every label is known.", _golden_taxonomy),
+        outputs.golden_check(model),
+        golden_size.check(model),
         CheckPlan(
             "golden_set",
             "no_self_overlap",
@@ -146,7 +143,9 @@ def read_raw(model: ModelFolder) -> pd.DataFrame:
 
 def chosen_rows(model: ModelFolder, frame: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of a raw frame that the settings' labels and sample choose."""
-    settings = model.settings.labels
+    settings, form = model.settings.labels, model.output_form()
+    if form is not None:
+        frame = frame.assign(output=[form.canonical(text) for text in frame["output"]])
     if settings.labels_only is not None:
         frame = frame[frame["output"].isin(settings.labels_only)]
     return _sample(frame, settings.sample)
@@ -164,13 +163,10 @@ def read_golden(model: ModelFolder) -> GoldenFile:
             path,
             input_column=settings.columns.input,
             output_column=settings.columns.output,
+            json_output=model.settings.task.kind == "extraction",
         )
-    examples, only = read.examples, model.settings.labels.labels_only
-    if only is not None:
-        examples = [example for example in examples if example.output in only]
-    if settings.sample is not None:
-        examples = sorted(examples, key=lambda e: _rank(e.input))[: settings.sample]
-    return replace(read, examples=examples)
+    only = model.settings.labels.labels_only
+    return replace(read, examples=chosen(read.examples, only, settings.sample))
 
 
 def _sample(frame: pd.DataFrame, size: int | None) -> pd.DataFrame:
@@ -190,7 +186,7 @@ def _build_raw(reading: Reading, tools: Tools) -> Built:
     snapshot = label_source(model).read()
     frame = chosen_rows(model, snapshot.frame)
     problems = contract_problems(frame)
-    unknown = unknown_labels(frame, model.labels())
+    form = model.output_form()
     rows = plain_rows(frame.drop(columns="row"))
     artifact = reading.store.put_records("snapshot", rows)
     agreed = agreement(frame[frame["role"] != REVIEW])
@@ -203,52 +199,49 @@ def _build_raw(reading: Reading, tools: Tools) -> Built:
             "reviews": int((frame["role"] == REVIEW).sum()),
             "source": label_source(model).description,
             "problems": len(problems),
-            "first_problems": [_told(problem) for problem in problems[:_SHOWN]],
-            "unknown_labels": len(unknown),
-            "first_unknown_labels": [_told(problem) for problem in unknown[:_SHOWN]],
+            "first_problems": [outputs.told(problem) for problem in problems[:_SHOWN]],
+            **outputs.facts(frame, model),
             "alpha": agreed.alpha,
             "items_with_several_annotators": agreed.items,
             "kappa_by_annotator": {
                 one.annotator: {"items": one.items, "kappa": one.kappa}
                 for one in agreed.by_annotator
             },
-            "kappa_by_label": {
-                one.label: {"items": one.items, "kappa": one.kappa} for one in agreed.by_label
-            },
+            **({} if form else {"kappa_by_label": _kappa_by_label(agreed)}),
             "newest": str(frame["annotated_at"].max()) if len(frame) else "",
             "data_classes": protection.data_classes(frame),
         },
         attachments={"agreement": reading.store.put_document("agreement", asdict(agreed))},
-        pictures=_agreement_pictures(agreed),
+        pictures=_agreement_pictures(agreed, by_label=form is None),
         sources={LABEL_SOURCE: snapshot.state},
     )
 
 
-def _agreement_pictures(agreed: AgreementResult) -> dict[str, bytes]:
+def _kappa_by_label(agreed: AgreementResult) -> dict[str, Any]:
+    return {one.label: {"items": one.items, "kappa": one.kappa} for one in agreed.by_label}
+
+
+def _agreement_pictures(agreed: AgreementResult, *, by_label: bool) -> dict[str, bytes]:
     """Draw the agreement, where two annotators have met."""
     if not agreed.items:
         return {}
-    return {
-        "agreement of annotators": agreement_pictures.agreement_matrix(agreed),
-        "agreement on labels": agreement_pictures.label_agreement(agreed),
-    }
-
-
-def _told(problem: Problem) -> str:
-    return f"row {problem.row}, {problem.column}: {problem.reason}"
+    drawn = {"agreement of annotators": agreement_pictures.agreement_matrix(agreed)}
+    if by_label:
+        drawn["agreement on labels"] = agreement_pictures.label_agreement(agreed)
+    return drawn
 
 
 def _build_golden(reading: Reading, tools: Tools) -> Built:
     read = read_golden(reading.model)
     vouched = reading.model.settings.golden.verified_by or ""
-    rows = [{**vars(e), "verified_by": e.verified_by or vouched} for e in read.examples]
+    rows = [{**e.row(), "verified_by": e.verified_by or vouched} for e in read.examples]
     tools.say(f"{len(rows)} golden examples read")
     repeats = [f"row {row} repeats row {first}" for row, first in sorted(read.repeats.items())]
     return Built(
         reading.store.put_records("golden", rows),
         facts={
             "rows": len(rows),
-            "classes": len({row["output"] for row in rows}),
+            **outputs.classes(reading.model, rows),
             "repeated_rows": len(repeats),
             "first_repeated_rows": repeats[:_SHOWN],
         },
@@ -278,19 +271,6 @@ def _enough(reading: Reading, minimum: int) -> Outcome:
             measured,
         )
     return Outcome(True, f"{rows} labelled examples, at least {minimum} asked for", measured)
-
-
-def _taxonomy(reading: Reading) -> Outcome:
-    facts = reading.manifest("raw_labels").facts
-    measured = {"unknown": facts["unknown_labels"], "first": facts["first_unknown_labels"]}
-    if facts["unknown_labels"]:
-        first = facts["first_unknown_labels"][0]
-        return Outcome(
-            False,
-            f"{_place(reading)}, {first} ({facts['unknown_labels']} in all)",
-            measured,
-        )
-    return Outcome(True, "every label is in the taxonomy", measured)
 
 
 def _agreement(reading: Reading, minimum: float) -> Outcome:
@@ -333,21 +313,6 @@ def _golden_size(reading: Reading, minimum: int) -> Outcome:
     text = f"{rows} golden examples, at least {minimum} asked for"
     hint = "" if rows >= minimum else "; verify more examples"
     return Outcome(rows >= minimum, text + hint, {"rows": rows})
-
-
-def _golden_taxonomy(reading: Reading) -> Outcome:
-    known = set(reading.model.labels())
-    unknown = [row for row in reading.records("golden_set") if row["output"] not in known]
-    measured = {"unknown": len(unknown)}
-    if unknown:
-        first = unknown[0]
-        return Outcome(
-            False,
-            f"golden example {first['example_id']} has the unknown label {first['output']!r} "
-            f"({len(unknown)} in all); correct it or add the label to the taxonomy",
-            measured,
-        )
-    return Outcome(True, "every golden label is in the taxonomy", measured)
 
 
 def _no_self_overlap(reading: Reading, threshold: float) -> Outcome:

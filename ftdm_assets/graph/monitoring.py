@@ -7,8 +7,8 @@ from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, GraphPlan, Outco
 from ftdm_assets.graph.shell import asset_key, reading_of
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.provenance.store import StoreError
-from golden.client import AskSettings, EndpointError, ask_blocking
-from golden.metrics import score_classification
+from golden.client import AskSettings, EndpointError
+from golden.harness import examine
 from golden.statistics import exact, points_below
 from serving import stack
 
@@ -26,8 +26,9 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             group=GROUP,
             description="The score of production on the golden set, asked at the live endpoint.",
             build=_build_canary,
-            version="1",
-            config={"labels": model.labels()},
+            # 2: the document says how many answers abstained.
+            version="2",
+            config=model.task_config(),
             deps=("deployed_version", "golden_set"),
             memoised=False,
             kinds=("vllm",),
@@ -68,15 +69,16 @@ def _build_canary(reading: Reading, tools: Tools) -> Built:
     )
     step = max(len(examples) // 5, 1)
     try:
-        answers = ask_blocking(examples, settings, progress=lambda n, of: _say(tools, n, of, step))
+        taken = examine(
+            model.task_kind(), examples, settings, progress=lambda n, of: _say(tools, n, of, step)
+        )
     except EndpointError as error:
         raise ValueError(f"{error}; `ftdm up` starts what production needs") from error
-    scores = score_classification(examples, answers.predictions, model.labels())
-    times = sorted(answers.latencies.values())
+    scores, latency = taken.scores, taken.latency
     document = {
         "version": deployed["version"],
         "digest": deployed["digest"],
-        "answered_by": list(answers.versions),
+        "answered_by": list(taken.answers.versions),
         "at_deployment": deployed["accuracy_at_deployment"],
         "task": scores.as_dict(),
     }
@@ -87,8 +89,8 @@ def _build_canary(reading: Reading, tools: Tools) -> Built:
             "accuracy": scores.accuracy,
             "correct": scores.correct,
             "examples": scores.total,
-            "latency_p50_s": times[len(times) // 2],
-            "latency_p95_s": times[int(len(times) * 0.95)],
+            model.task_kind().headline: scores.headline,
+            **{f"latency_{name}": seconds for name, seconds in latency.items()},
         },
     )
 

@@ -25,7 +25,7 @@ from golden.general import (
     request_rows,
     score_general,
 )
-from golden.metrics import ClassificationScores, score_classification
+from golden.tasks import Scores, TaskKind
 from serving.engine import engine_command
 
 CONCURRENCY = 16
@@ -40,7 +40,7 @@ PACKAGE_QUESTIONS = Path(__file__).resolve().parents[1] / "general" / "questions
 class Scored:
     """Scores of one model, how fast it answered, and the tokens that its engine made of PROBE."""
 
-    task: ClassificationScores
+    task: Scores
     general: GeneralScores
     latency: Mapping[str, float]
     probe_tokens: tuple[int, ...] = ()
@@ -57,8 +57,7 @@ def examples_of(reading: Reading) -> list[Example]:
 
 def examples_in(rows: Sequence[Mapping[str, Any]]) -> list[Example]:
     """Return the examples of a stored golden set's rows."""
-    names = Example.__dataclass_fields__
-    examples = [Example(**{name: row[name] for name in names}) for row in rows]
+    examples = [Example.of_row(row) for row in rows]
     return sorted(examples, key=lambda example: example.example_id)
 
 
@@ -103,7 +102,7 @@ def predict(
     answers = answers_of(rows)
     times = sorted(row["latency_s"] for key, row in rows.items() if key.startswith("golden:"))
     return Scored(
-        task_scores(examples, answers, reading.model.labels()),
+        task_scores(examples, answers, reading.model.task_kind()),
         _general_scores(questions, rows),
         {"p50_s": times[len(times) // 2], "p95_s": times[int(len(times) * 0.95)]},
         tuple(told["response"]["tokens"]) if told else (),
@@ -177,11 +176,11 @@ def answers_of(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, str | None]:
 
 
 def task_scores(
-    examples: Sequence[Example], answers: Mapping[str, str | None], labels: Sequence[str]
-) -> ClassificationScores:
+    examples: Sequence[Example], answers: Mapping[str, str | None], kind: TaskKind[Scores]
+) -> Scores:
     """Score the answers to the golden requests."""
     predictions = {e.example_id: answers[f"golden:{e.example_id}"] for e in examples}
-    return score_classification(examples, predictions, labels)
+    return kind.score(examples, predictions)
 
 
 def _general_scores(

@@ -103,11 +103,11 @@ def _build_registered(reading: Reading, tools: Tools) -> Built:
         name=model.name,
         version=f"{model.name} ({merged.digest[:12]})",
         description=model.settings.description,
-        labels=model.labels(),
         nodes=nodes,
         scores=scores,
         baseline=baseline,
     )
+    headline = model.task_kind().headline
     tools.say("Registering; a first registration takes some seconds longer")
     places = chosen.register(
         model.settings.registry,
@@ -119,7 +119,7 @@ def _build_registered(reading: Reading, tools: Tools) -> Built:
             parameters=model.settings.training.model_dump(exclude={"lora"}),
             metrics={
                 "accuracy": scores["task"]["accuracy"],
-                "macro_f1": scores["task"]["macro_f1"],
+                headline: reading.manifest("eval_scores").facts[headline],
                 "general_accuracy": scores["general"]["accuracy"],
                 "prompted_accuracy": baseline["prompted"]["accuracy"],
             },
@@ -262,8 +262,12 @@ def smoke_test(reading: Reading, name: str) -> dict[str, Any]:
         answers = ask_blocking(examples, settings)
     except EndpointError as error:
         raise ValueError(str(error)) from error
-    right = [answers.predictions[e.example_id] == e.output for e in examples]
-    return {"correct": sum(right), "examples": len(examples), "versions": list(answers.versions)}
+    scores = reading.model.task_kind().score(examples, answers.predictions)
+    return {
+        "correct": scores.correct,
+        "examples": len(examples),
+        "versions": list(answers.versions),
+    }
 
 
 def _smoke_check(reading: Reading, minimum: int) -> Outcome:

@@ -20,6 +20,7 @@ from ftdm_assets.graph.kept_step import STEP, KeptStep, agreement_rows, write_ro
 from ftdm_assets.graph.plan import Tools
 from ftdm_assets.graph.reproduction_outcome import compare_scores, judge
 from ftdm_assets.graph.training_record import PACKAGES_FILE, read_packages
+from ftdm_assets.model_folder import task_kind
 from ftdm_assets.provenance.comparison import environment_differences, package_differences
 from ftdm_assets.provenance.digests import folder_digest
 from ftdm_assets.provenance.environment import commit, now
@@ -245,6 +246,6 @@ def _scored(
     tools.say(f"scoring on {len(examples)} golden examples")
     requests = prediction.golden_requests(examples, asking)
     answers = prediction.answers_of(prediction.ask_served(work, tools, served, requests))
-    scores = prediction.task_scores(examples, answers, config["labels"])
+    scores = prediction.task_scores(examples, answers, task_kind(config))
     facts = recorded.scores.facts
     return compare_scores(facts["correct"], facts["examples"], scores.correct, scores.total)

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from ftdm_assets.records import personal_data
 from ftdm_assets.records.cleaning_steps import Row, Worksheet
 from ftdm_assets.records.consensus import ReviewItem, Terms
 from ftdm_assets.records.contract import RAW_COLUMNS
@@ -30,6 +31,7 @@ from ftdm_assets.records.data_classes import (
 )
 from ftdm_assets.records.label_errors import Suspect
 from ftdm_assets.records.reliability import Reliability
+from ftdm_assets.records.structured import OutputForm
 
 RECORD_COLUMNS = (*RAW_COLUMNS, "consensus_confidence", "votes")
 LEDGER_COLUMNS = ("row", "record_id", "outcome", "reason", "lost_to", "similarity", "masked")
@@ -124,10 +126,12 @@ def clean(
     settings: CleanSettings | None = None,
     *,
     judge_labels: bool = True,
+    form: OutputForm | None = None,
 ) -> CleanResult:
     """Clean a raw frame; ``golden`` maps the golden examples' ids to their inputs.
 
-    ``judge_labels`` of False leaves the last step out, the only one that trains a model.
+    ``judge_labels`` of False leaves the last step out, the only one that trains a model. ``form``
+    is that of outputs which are no labels: an output that is not of it is dropped.
 
     Raises:
         ValueError: if the frame lacks a column of the contract.
@@ -140,7 +144,9 @@ def clean(
     sheet.refuse_data_classes(settings.allowed_data_class)
     sheet.normalise(settings.max_characters)
     choices = personal_data_choices(settings.personal_data, settings.personal_data_by_class)
-    sheet.handle_personal_data(choices)
+    sheet.handle_personal_data(choices, form.mask if form else personal_data.mask)
+    if form is not None:
+        sheet.drop_wrong_outputs(form.problem)
     trusted = sheet.settle_exact_duplicates(settings.minimum_consensus)
     sheet.settle_near_duplicates(
         settings.near_threshold, Terms(trusted, settings.minimum_consensus)

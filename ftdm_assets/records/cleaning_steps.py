@@ -97,18 +97,23 @@ class Worksheet:
             elif not row.output:
                 row.drop("missing_output")
 
-    def handle_personal_data(self, choices: Mapping[str, PersonalData]) -> None:
+    def handle_personal_data(
+        self,
+        choices: Mapping[str, PersonalData],
+        mask_output: Callable[[str], tuple[str, tuple[str, ...]]] = personal_data.mask,
+    ) -> None:
         """Mask personal data in inputs and outputs, or drop the records that hold any.
 
         Args:
             choices: what to do with a record, by its data class.
+            mask_output: masks an output.
         """
         for row in self._left():
             choice = choices[row.data_class]
             if choice == "keep":
                 continue
             text, kinds = personal_data.mask(row.input)
-            output, output_kinds = personal_data.mask(row.output)
+            output, output_kinds = mask_output(row.output)
             if not kinds and not output_kinds:
                 continue
             found = tuple(sorted({*kinds, *output_kinds}))
@@ -116,6 +121,12 @@ class Worksheet:
                 row.drop("personal_data")
             else:
                 row.input, row.output, row.masked = text, output, found
+
+    def drop_wrong_outputs(self, problem: Callable[[str], str]) -> None:
+        """Drop the rows whose output, masked or not, is not of the form that it must have."""
+        for row in self._left():
+            if problem(row.output):
+                row.drop("wrong_output")
 
     def settle_exact_duplicates(self, minimum: float) -> Reliability:
         """Let the annotations of one input agree on one record; return whom to trust how far."""

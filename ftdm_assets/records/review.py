@@ -154,7 +154,7 @@ def answered(
             f"{where}: the answer is {answer!r}; write one of {', '.join(ANSWERS)} "
             f"for record {record['record_id']}"
         )
-    if right and right not in labels:
+    if right and labels and right not in labels:
         raise ReviewError(f"{where}: {right!r} is no label of the taxonomy; correct right_label")
     if right and (answer != "wrong_label" or right == record["output"]):
         raise ReviewError(
