@@ -8,6 +8,7 @@ Invariants:
 """
 
 import base64
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,9 +27,10 @@ class SignatureError(ValueError):
 
 @dataclass(frozen=True)
 class Opened:
-    """A statement and the id of the key that signed it."""
+    """A statement, its digest, and the id of the key that signed it."""
 
     statement: dict[str, Any]
+    digest: str
     key_id: str
 
 
@@ -107,7 +109,7 @@ def open_envelope(document: Mapping[str, Any], trust: Trust, key_id: str | None 
     statement = json.loads(payload)
     if not isinstance(statement, dict) or canonical_json(statement) != payload:
         raise SignatureError("what was signed is no statement in canonical JSON")
-    return Opened(statement, named)
+    return Opened(statement, hashlib.sha256(payload).hexdigest(), named)
 
 
 def pre_authentication(payload: bytes) -> bytes:

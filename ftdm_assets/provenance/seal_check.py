@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ftdm_assets.provenance import seal as made
-from ftdm_assets.provenance.digests import canonical_json
 from ftdm_assets.provenance.dsse import Opened, SignatureError, open_signed
 from ftdm_assets.provenance.lineage import Node
 from ftdm_assets.provenance.model_signature import listing_digest, signed_listing
@@ -188,8 +187,8 @@ class _Seal:
 
     def _manifest(self, node: Node) -> list[str]:
         name = made.manifest_file(node)
-        statement = self._open(name).statement
-        if canonical_json(statement) != canonical_json(node.manifest.statement()):
+        # A manifest's digest is that of its statement, which is what was signed.
+        if self._open(name).digest != node.manifest_digest:
             return [f"{name}: the signed manifest of {node.asset} is not the stored one"]
         return []
 

@@ -11,7 +11,7 @@ from ftdm_assets.provenance.keys import LocalKey
 from ftdm_assets.provenance.lineage import REGISTERED
 from ftdm_assets.provenance.seal import seals
 from ftdm_assets.provenance.trust import NOBODY, Trust, read_trust, revoke_key, trust_key
-from tests.provenance.sealed import AT, VERSION, Sealed, registered, sealed, sign
+from tests.provenance.sealed import AT, SHORT, VERSION, Sealed, registered, sealed, sign
 
 MUTATIONS = 1000
 # What is fuzzed, as the acceptance has it: each kind gets its share of the mutations.
@@ -41,7 +41,7 @@ def test_a_signed_version_has_no_findings(tmp_path: Path) -> None:
 
 
 def test_a_thousand_random_mutations_are_all_found(tmp_path: Path) -> None:
-    made, rng = sealed(tmp_path), random.Random(20261124)
+    made, rng = sealed(tmp_path, SHORT), random.Random(20261124)
     files = {kind: sorted(made.store.root.glob(pattern)) for kind, pattern in KINDS.items()}
     assert all(files.values())
     for number in range(MUTATIONS):

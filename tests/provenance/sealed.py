@@ -54,6 +54,12 @@ INPUTS: dict[str, tuple[str, ...]] = {
     "merged_model": ("adapter", "base_model"),
     "eval_scores": ("merged_model", "golden_set", "baseline_scores"),
 }  # fmt: skip
+# The shortest lineage that a version can have: quick to verify a thousand times.
+SHORT: dict[str, tuple[str, ...]] = {
+    "golden_set": (),
+    "merged_model": (),
+    "eval_scores": ("merged_model", "golden_set"),
+}
 
 
 @dataclass
@@ -81,11 +87,11 @@ def finding(asset: str, digest: str, state: str = "passed") -> Finding:
     return Finding(asset, digest, "good", "block", state, "because", "run-1")
 
 
-def registered(folder: Path) -> Sealed:
+def registered(folder: Path, lineage: Mapping[str, tuple[str, ...]] = INPUTS) -> Sealed:
     """Store a version and everything that it was made from; nothing is signed yet."""
     store = ArtifactStore(folder / "store")
     made: dict[str, Manifest] = {}
-    for asset, inputs in INPUTS.items():
+    for asset, inputs in lineage.items():
         artifact = _artifact(store, asset)
         made[asset] = replace(
             manifest(
@@ -100,19 +106,17 @@ def registered(folder: Path) -> Sealed:
     merged = made["merged_model"].digest
     facts = facts_of([Node(m.manifest_digest(), m, 1) for m in reversed(made.values())], merged)
     documents = {
-        "model_card": store.put_files(
-            "model_card", {"model_card.md": model_card(facts).encode()}
-        ),
+        "model_card": store.put_files("model_card", {"model_card.md": model_card(facts).encode()}),
         "ml_bom": store.put_files("ml_bom", {"bom.cdx.json": json_bytes(ml_bom(facts))}),
     }
     version = store.put_document("version", {"version": VERSION, "digest": merged})
-    inputs = ("merged_model", "eval_scores")
+    used = ("merged_model", "eval_scores")
     root = replace(
         manifest(
             REGISTERED, version.digest, kind="version",
             facts={"version": VERSION, "merged_digest": merged},
-            inputs={name: made[name].digest for name in inputs},
-            input_manifests={name: made[name].manifest_digest() for name in inputs},
+            inputs={name: made[name].digest for name in used},
+            input_manifests={name: made[name].manifest_digest() for name in used},
         ),
         attachments={k: {"kind": one.kind, "digest": one.digest} for k, one in documents.items()},
     )  # fmt: skip
@@ -121,9 +125,9 @@ def registered(folder: Path) -> Sealed:
     return Sealed(store, LocalKey.new(), ancestry(store, "demo", REGISTERED, digest))
 
 
-def sealed(folder: Path) -> Sealed:
+def sealed(folder: Path, lineage: Mapping[str, tuple[str, ...]] = INPUTS) -> Sealed:
     """Store a version and sign it."""
-    made = registered(folder)
+    made = registered(folder, lineage)
     sign(made, made.key)
     return made
 
