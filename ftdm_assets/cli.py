@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from ftdm_assets.cli_signing import signing_app
 from ftdm_assets.commands import output
 
 app = typer.Typer(
@@ -224,10 +225,31 @@ def verify(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compute every digest anew; check manifests, verdicts, sign-offs and the access record."""
+    """Compute every digest anew; check statements, signatures and the access record, offline."""
     from ftdm_assets.commands.verify import verify as command
 
     raise typer.Exit(command(target, access_log, head, as_json))
+
+
+@app.command()
+def override(
+    target: Annotated[
+        str, typer.Argument(help="A version, or the artifact's digest that the gate names.")
+    ],
+    check: Annotated[str, typer.Option(help="The check that is passed over: ASSET.CHECK.")],
+    by: Annotated[str, typer.Option(help="Who answers for it.")],
+    reason: Annotated[str, typer.Option(help="Why, for every trace.")],
+    until: Annotated[str, typer.Option(help="The last day, as 2027-01-31, or a time in UTC.")],
+    as_json: Json = False,
+) -> None:
+    """Let the gate pass over one check of one artifact for a while; signed, shown everywhere."""
+    from ftdm_assets.commands.override import Wanted
+    from ftdm_assets.commands.override import override as command
+
+    raise typer.Exit(command(Wanted(target, check, by, reason, until), as_json))
+
+
+app.add_typer(signing_app, name="signing-key", no_args_is_help=True)
 
 
 @app.command()

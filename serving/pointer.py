@@ -167,13 +167,23 @@ class PointerStore:
             raise UnknownModelError(f"{want.model} has no previous version yet.")
         return self.version(want.model, target)
 
-    def promote(self, model: str, version: str, *, by: str, reason: str) -> Move:
+    def promote(
+        self, model: str, version: str, *, by: str, reason: str, over: str | None = None
+    ) -> Move:
         """Make a ready version current; the one it replaces becomes previous.
 
         Promoting what is current already changes nothing and returns the move that made it so.
 
+        Args:
+            model: The domain model.
+            version: A version in full or short form.
+            by: Who does it.
+            reason: Why.
+            over: Digest of what production served when this was decided, blank for nothing; None
+                asks for no comparison.
+
         Raises:
-            PointerError: The version is unknown or not ready.
+            PointerError: The version is unknown or not ready, or production has moved since.
         """
         with self._transaction():
             target = self._ready(model, version)
@@ -181,6 +191,13 @@ class PointerStore:
             if pointer and pointer.current == target.version:
                 return self.moves(model)[-1]
             before = pointer.current if pointer else None
+            serves = self.version(model, before).digest if before else ""
+            if over is not None and over != serves:
+                raise PointerError(
+                    f"{target.version} ({target.digest[:12]}) is refused: production moved to "
+                    f"{before or 'nothing'} ({serves[:12]}) after the gate had decided; "
+                    "eval_scores.not_worse_than_production was judged against another, run it again"
+                )
             return self._move(model, "promote", before, target.version, by, reason)
 
     def rollback(

@@ -1,23 +1,35 @@
-"""Whether the evidence is what it was: every digest computed anew, every statement, the chain.
+"""Whether the evidence is what it was: every digest computed anew, every statement, every seal.
 
 Invariants:
 * A finding names the file or artifact; one finding never hides the others.
-* Only the store is asked: no orchestrator, no database. Nothing is written, no content given out.
+* Only the store and the trusted keys are asked: no orchestrator, no database, no network. Nothing
+  is written, no content given out.
+* A registered version without a seal is a finding of its own kind: it is not known to be wrong.
 * The access record is checked against the heads that the manifests of all models keep.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field
 
 from ftdm_assets.provenance.chain_links import Head
+from ftdm_assets.provenance.digests import folder_files
 from ftdm_assets.provenance.hash_chain import ChainReport
+from ftdm_assets.provenance.lineage import REGISTERED, ancestry, registered
+from ftdm_assets.provenance.model_signature import differences
+from ftdm_assets.provenance.seal_check import Listings, SealReport, check_seals, not_signed
 from ftdm_assets.provenance.statements import ACCESS_LOG, Manifest
 from ftdm_assets.provenance.store import ArtifactStore, StoreError
+from ftdm_assets.provenance.trust import NOBODY, Trust
 
 
 @dataclass
 class Verification:
-    """What was looked at, and what is wrong there."""
+    """What was looked at, and what is wrong there.
+
+    Attributes:
+        signatures: version, key and time of each seal that holds.
+        unsigned: a sentence on each registered version without a seal.
+    """
 
     artifacts: int = 0
     manifests: int = 0
@@ -25,7 +37,14 @@ class Verification:
     sign_offs: int = 0
     publications: int = 0
     reproductions: int = 0
+    signatures: list[dict[str, str]] = field(default_factory=list)
+    unsigned: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def findings(self) -> list[str]:
+        """Return everything for which what was looked at is not to be used."""
+        return [*self.unsigned, *self.problems]
 
 
 @dataclass(frozen=True)
@@ -37,24 +56,77 @@ class Start:
     manifest: str
 
 
-def verify_ancestry(store: ArtifactStore, starts: Iterable[Start]) -> Verification:
+def verify_version(store: ArtifactStore, version: str, trust: Trust) -> Verification:
+    """Verify a registered version: weights, documents, lineage, statements and signatures.
+
+    Whoever admits a version to production asks this: it may be used if there are no ``findings``.
+    """
+    model = version.rsplit("-v", 1)[0]
+    try:
+        made = registered(store, model, REGISTERED, version)
+    except (StoreError, ValueError) as error:
+        return Verification(problems=[str(error)])
+    if made is None:
+        return Verification(problems=[f"no manifest in {store.root} registers {version}"])
+    return verify_ancestry(store, [Start(model, REGISTERED, made.manifest_digest())], trust)
+
+
+def verify_ancestry(
+    store: ArtifactStore, starts: Iterable[Start], trust: Trust = NOBODY
+) -> Verification:
     """Verify what these manifests describe, and everything that it was made from."""
     found = Verification()
+    manifests = list(_walk(store, starts, found))
+    listings: dict[str, Sequence[dict[str, str]]] = {}
+    for manifest in manifests:
+        if manifest.asset == REGISTERED:
+            listings.update(_seal(store, manifest, trust, found))
     artifacts: set[tuple[str, str]] = set()
     judged: set[tuple[str, str, str]] = set()
-    for manifest in _walk(store, starts, found):
+    for manifest in manifests:
         for kind, digest in _artifacts(manifest):
             if (kind, digest) in artifacts:
                 continue
             artifacts.add((kind, digest))
             if problem := store.verify(kind, digest):
-                found.problems.append(f"{manifest.model}/{manifest.asset}: {problem}")
+                told = f"{problem}{_files(store, kind, digest, listings)}"
+                found.problems.append(f"{manifest.model}/{manifest.asset}: {told}")
         key = (manifest.model, manifest.asset, manifest.digest)
         if key not in judged:
             judged.add(key)
             _statements(store, key, found)
     found.artifacts = len(artifacts)
     return found
+
+
+def _seal(store: ArtifactStore, manifest: Manifest, trust: Trust, found: Verification) -> Listings:
+    try:
+        nodes = ancestry(store, manifest.model, manifest.asset, manifest.manifest_digest())
+    except (StoreError, ValueError):
+        # The walk has named the manifest that is missing or was changed.
+        return {}
+    report: SealReport = check_seals(store, nodes, trust)
+    if not report.signed:
+        found.unsigned.append(not_signed(report.version))
+    found.problems += report.problems
+    if report.key_id:
+        found.signatures.append(
+            {"version": report.version, "key": report.key_id, "signed_at": report.signed_at}
+        )
+    return report.listings
+
+
+def _files(store: ArtifactStore, kind: str, digest: str, listings: Listings) -> str:
+    """Return in words which files of a changed folder differ, where a seal lists them."""
+    signed = listings.get(f"{kind}/{digest}")
+    folder = store.root / "artifacts" / kind / digest
+    if signed is None or not folder.is_dir():
+        return ""
+    try:
+        told = differences(signed, folder_files(folder))
+    except (ValueError, OSError):
+        return ""
+    return f" ({'; '.join(told)})" if told else ""
 
 
 def verify_chain(store: ArtifactStore, kept: Iterable[tuple[str, Head]] = ()) -> ChainReport:

@@ -6,6 +6,7 @@ from ftdm_assets.commands import output
 
 _USAGE = (
     "ftdm_assets.hub.HubError",
+    "ftdm_assets.provenance.keys.SigningKeyError",
     "ftdm_assets.settings.SettingsError",
     "ftdm_assets.records.review.ReviewError",
     "ftdm_assets.sources.files.SourceError",
@@ -24,6 +25,7 @@ _NO = (
 )
 _UNREACHABLE = (
     "ftdm_assets.hub.HubUnreachableError",
+    "ftdm_assets.kms_key.KmsUnreachableError",
     "ftdm_assets.sources.http_json.ServerError",
     "serving.stack.StackError",
     "serving.supervision.SupervisionError",

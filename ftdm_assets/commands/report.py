@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftdm_assets.commands import output
-from ftdm_assets.graph.evidence import finding, production_version
+from ftdm_assets.graph.evidence import finding, lifted, production_version
 from ftdm_assets.graph.plan import GraphPlan, Reading
 from ftdm_assets.graph.shell import reading_of
 from ftdm_assets.provenance.store import StoreError
@@ -50,7 +50,9 @@ def _row(graph: GraphPlan, reading: Reading, name: str, outcome: Outcome) -> dic
     findings = []
     if digest:
         findings = [
-            finding(reading, check, digest, {}) for check in graph.checks if check.asset == name
+            lifted(reading, check, finding(reading, check, digest, {}))
+            for check in graph.checks
+            if check.asset == name
         ]
     passed = sum(one.state == "passed" for one in findings)
     return {

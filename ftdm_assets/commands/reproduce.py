@@ -21,6 +21,7 @@ class CommandTools:
     """Steps as processes of this machine, their lines shown while they run."""
 
     run_id = ""
+    decision = None
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet

@@ -4,17 +4,21 @@ from dataclasses import asdict
 from typing import Any
 
 from ftdm_assets.commands import output
-from ftdm_assets.home import store
-from ftdm_assets.provenance.lineage import Node, ancestry, registered
+from ftdm_assets.home import store, trust
+from ftdm_assets.provenance.environment import now
+from ftdm_assets.provenance.lineage import REGISTERED, Node, ancestry, registered
+from ftdm_assets.provenance.overrides import SignedOverride, overrides
+from ftdm_assets.provenance.seal_check import check_seals
 from ftdm_assets.provenance.statements import Manifest, Reproduction
 from ftdm_assets.provenance.store import ArtifactStore, StoreError
+from ftdm_assets.provenance.trust import NOBODY, Trust
 
-REGISTERED, DEPLOYED = "registered_version", "deployed_version"
+DEPLOYED = "deployed_version"
 
 
 def trace(version: str, as_json: bool) -> int:
     """Show every ancestor with digest, checks, code version and run."""
-    document = trace_document(store(), version)
+    document = trace_document(store(), version, trust())
     if as_json:
         output.print_json(document)
     else:
@@ -22,8 +26,8 @@ def trace(version: str, as_json: bool) -> int:
     return output.DONE
 
 
-def trace_document(artifacts: ArtifactStore, version: str) -> dict[str, Any]:
-    """Return the trace of a version as a JSON document.
+def trace_document(artifacts: ArtifactStore, version: str, keys: Trust = NOBODY) -> dict[str, Any]:
+    """Return the trace of a version as a JSON document; without keys no signature counts.
 
     Raises:
         StoreError: if no manifest registers that version, or one on the way is missing.
@@ -31,6 +35,7 @@ def trace_document(artifacts: ArtifactStore, version: str) -> dict[str, Any]:
     model = version.rsplit("-v", 1)[0]
     made = registered_version(artifacts, version)
     nodes = ancestry(artifacts, model, REGISTERED, made.manifest_digest())
+    sealed = check_seals(artifacts, nodes, keys)
     deployments = [
         m
         for m in artifacts.manifests(model, DEPLOYED)
@@ -40,11 +45,17 @@ def trace_document(artifacts: ArtifactStore, version: str) -> dict[str, Any]:
         "version": version,
         "model": model,
         "merged_digest": made.facts.get("merged_digest"),
+        "signature": {
+            "signed": sealed.signed,
+            "key": sealed.key_id,
+            "signed_at": sealed.signed_at,
+            "problems": sealed.problems,
+        },
         "deployments": [_deployment(m) for m in deployments],
         "reproductions": [
             _reproduction(one) for one in artifacts.reproductions(model, REGISTERED, made.digest)
         ],
-        "ancestors": [_node(artifacts, node) for node in nodes],
+        "ancestors": [_node(artifacts, node, keys) for node in nodes],
     }
 
 
@@ -77,7 +88,15 @@ def _reproduction(found: Reproduction) -> dict[str, Any]:
     return {**{key: getattr(found, key) for key in keys}, "differences": differences}
 
 
-def _node(artifacts: ArtifactStore, node: Node) -> dict[str, Any]:
+def _override(one: SignedOverride) -> dict[str, Any]:
+    return {
+        **asdict(one.override),
+        "key": one.key_id,
+        "lifts_nothing_now": one.refusal(now()),
+    }
+
+
+def _node(artifacts: ArtifactStore, node: Node, keys: Trust = NOBODY) -> dict[str, Any]:
     manifest = node.manifest
     latest = {
         verdict.check: verdict
@@ -98,6 +117,10 @@ def _node(artifacts: ArtifactStore, node: Node) -> dict[str, Any]:
             asdict(one)
             for one in artifacts.publications(manifest.model, manifest.asset, manifest.digest)
         ],
+        "overrides": [
+            _override(one)
+            for one in overrides(artifacts, manifest.model, manifest.asset, manifest.digest, keys)
+        ],
         "checks": [
             {
                 "check": verdict.check,
@@ -114,6 +137,11 @@ def _node(artifacts: ArtifactStore, node: Node) -> dict[str, Any]:
 
 def _show(document: dict[str, Any]) -> None:
     output.say(f"{document['version']}  merged model {document['merged_digest']}")
+    signature = document["signature"]
+    if signature["key"]:
+        output.say(f"  signed by key {signature['key'][:12]} at {signature['signed_at']}")
+    for text in signature["problems"] or ([] if signature["signed"] else ["not signed"]):
+        output.say(f"  {text}")
     for one in document["deployments"]:
         before = f", before it {one['from_version']}" if one["from_version"] else ""
         output.say(f"  {one['kind']} at {one['at']} by {one['by']}{before}")
@@ -137,3 +165,9 @@ def _show(document: dict[str, Any]) -> None:
         for check in node["checks"]:
             mark = "passed" if check["passed"] else "FAILED"
             output.say(f"{indent}{mark} {check['check']}: {check['reason']}")
+        for one in node["overrides"]:
+            ended = f" ({one['lifts_nothing_now']})" if one["lifts_nothing_now"] else ""
+            output.say(
+                f"{indent}OVERRIDDEN {one['check']} by {one['by']} at {one['signed_at']} until "
+                f"{one['until']}: {one['reason']}{ended}"
+            )

@@ -3,10 +3,15 @@
 from dataclasses import asdict
 from typing import Any
 
-from ftdm_assets.audit.verify import Start, Verification, verify_ancestry, verify_chain
+from ftdm_assets.audit.verify import (
+    Start,
+    Verification,
+    verify_ancestry,
+    verify_chain,
+    verify_version,
+)
 from ftdm_assets.commands import output
-from ftdm_assets.commands.trace import REGISTERED, registered_version
-from ftdm_assets.home import store
+from ftdm_assets.home import store, trust
 from ftdm_assets.provenance.chain_links import Head
 from ftdm_assets.provenance.store import ArtifactStore, StoreError
 from ftdm_assets.settings import SettingsError
@@ -18,7 +23,7 @@ def verify(target: str | None, chain_only: bool, head: str | None, as_json: bool
         raise SettingsError("name a version or model, or give --access-log; not both")
     artifacts = store()
     kept = [("the head given by --head", _head(head))] if head else []
-    found = Verification() if chain_only else verify_ancestry(artifacts, _starts(artifacts, target))
+    found = Verification() if chain_only else _verified(artifacts, target)
     chain = verify_chain(artifacts, kept)
     document = {
         "target": target,
@@ -32,11 +37,12 @@ def verify(target: str | None, chain_only: bool, head: str | None, as_json: bool
         },
         "problems": [*found.problems, *chain.problems],
     }
+    wrong = [*found.unsigned, *document["problems"]]
     if as_json:
         output.print_json(document)
     else:
         _show(document, chain_only)
-    return output.NO if document["problems"] else output.DONE
+    return output.NO if wrong else output.DONE
 
 
 def _head(text: str) -> Head:
@@ -46,11 +52,14 @@ def _head(text: str) -> Head:
         raise SettingsError(f"--head: {error}") from None
 
 
+def _verified(artifacts: ArtifactStore, target: str | None) -> Verification:
+    if target is not None and not (artifacts.root / "heads" / target).is_dir():
+        return verify_version(artifacts, target, trust())
+    return verify_ancestry(artifacts, _starts(artifacts, target), trust())
+
+
 def _starts(artifacts: ArtifactStore, target: str | None) -> list[Start]:
     heads = artifacts.root / "heads"
-    if target is not None and not (heads / target).is_dir():
-        digest = registered_version(artifacts, target).manifest_digest()
-        return [Start(target.rsplit("-v", 1)[0], REGISTERED, digest)]
     found = [
         Start(path.parent.name, path.name, path.read_text())
         for path in sorted(heads.glob(f"{target or '*'}/*"))
@@ -68,11 +77,15 @@ def _show(document: dict[str, Any], chain_only: bool) -> None:
             f"{document['verdicts']} verdicts, {document['sign_offs']} sign-offs, "
             f"{document['publications']} publications"
         )
+        for one in document["signatures"]:
+            output.say(f"{one['version']} is signed by key {one['key'][:12]}, {one['signed_at']}")
     log = document["access_log"]
     mended = f", {len(log['mended'])} mended after a crash" if log["mended"] else ""
     output.say(f"access record: {log['entries']} entries{mended}; head {log['head']}")
     for note in log["notes"]:
         output.say(f"note: {note}")
+    for text in document.get("unsigned", []):
+        output.say(f"not signed: {text}")
     for problem in document["problems"]:
         output.fail(problem)
     if not document["problems"]:

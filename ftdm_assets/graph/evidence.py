@@ -2,9 +2,18 @@
 
 from collections.abc import Mapping
 
+from ftdm_assets import home as homes
 from ftdm_assets.graph.plan import CheckPlan, GraphPlan, Reading
-from ftdm_assets.provenance.gate import Decision, Finding, decide, judge_requirement
+from ftdm_assets.provenance.environment import now
+from ftdm_assets.provenance.gate import (
+    Decision,
+    Finding,
+    decide,
+    judge_requirement,
+    with_override,
+)
 from ftdm_assets.provenance.lineage import Node, ancestry
+from ftdm_assets.provenance.overrides import SignedOverride, overrides
 from ftdm_assets.provenance.store import StoreError
 from serving.pointer import PointerStore
 from serving.versions import Version
@@ -43,7 +52,8 @@ def decision(graph: GraphPlan, reading: Reading, assets: tuple[str, ...]) -> Dec
         for asset, digest in verdicts
         if asset == check.asset
     }
-    return decide(nodes, requirements, verdicts, production(reading), evidence)
+    stated = [one for key in verdicts for one in overrides_of(reading, *key)]
+    return decide(nodes, requirements, verdicts, production(reading), evidence, stated, now())
 
 
 def finding(
@@ -53,6 +63,18 @@ def finding(
     verdicts = reading.store.verdicts(reading.model.name, check.asset, digest)
     evidence = None if check.evidence is None else check.evidence(reading, digest)
     return judge_requirement(check.requirement, digest, verdicts, known, evidence)
+
+
+def lifted(reading: Reading, check: CheckPlan, found: Finding) -> Finding:
+    """Return a finding as the gate sees it, with the override that lifts it if there is one."""
+    stated = overrides_of(reading, check.asset, found.digest)
+    return with_override(found, check.requirement, stated, now())
+
+
+def overrides_of(reading: Reading, asset: str, digest: str) -> list[SignedOverride]:
+    """Return all overrides that name an artifact, judged by the keys that count here."""
+    trust = homes.trust(reading.home)
+    return overrides(reading.store, reading.model.name, asset, digest, trust)
 
 
 def require(graph: GraphPlan, reading: Reading, assets: tuple[str, ...], purpose: str) -> Decision:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.provenance.digests import json_digest
-from ftdm_assets.provenance.gate import Requirement
+from ftdm_assets.provenance.gate import Decision, Requirement
 from ftdm_assets.provenance.statements import Manifest, Severity
 from ftdm_assets.provenance.store import Artifact, ArtifactStore
 
@@ -40,12 +40,13 @@ class Built:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a check found."""
+    """What a check found; ``tables`` are markdown by title, shown in the UI."""
 
     passed: bool
     reason: str
     measured: Mapping[str, Any] = field(default_factory=dict)
     against: Mapping[str, str] = field(default_factory=dict)
+    tables: Mapping[str, str] = field(default_factory=dict)
 
 
 class Reading:
@@ -101,6 +102,10 @@ class Tools(Protocol):
     def run_id(self) -> str:
         """Return the id of the Dagster run."""
 
+    @property
+    def decision(self) -> Decision | None:
+        """Return what the gate said before; None for an asset that is not gated."""
+
     def say(self, message: str) -> None:
         """Write a line to the asset's log."""
 
@@ -113,6 +118,7 @@ class Tools(Protocol):
 
 
 Build = Callable[[Reading, Tools], Built]
+Seal = Callable[[Reading, Tools, str], None]
 Judge = Callable[[Reading], Outcome]
 
 
@@ -135,6 +141,7 @@ class AssetPlan:
             on what runs (deployment, canary).
         gated: whether it refuses to start while a gating check upstream has not passed.
         gpu: whether it runs in the pool of GPU steps.
+        seal: signs the manifest with the digest given, before the asset is current.
     """
 
     name: str
@@ -151,6 +158,7 @@ class AssetPlan:
     gated: bool = False
     gpu: bool = False
     kinds: tuple[str, ...] = ()
+    seal: Seal | None = None
 
     @property
     def code_version(self) -> str:
@@ -165,6 +173,7 @@ class CheckPlan:
     Attributes:
         evidence: digest of what the check rests on besides artifacts (people's sign-offs), for the
             artifact with the digest given; a verdict on other evidence is stale.
+        overridable: whether a person may pass over it; no where it judges integrity.
     """
 
     asset: str
@@ -175,11 +184,12 @@ class CheckPlan:
     severity: Severity = "block"
     version: str = "1"
     evidence: Callable[[Reading, str], str] | None = None
+    overridable: bool = True
 
     @property
     def requirement(self) -> Requirement:
         """Return what the gate asks for."""
-        return Requirement(self.asset, self.name, self.threshold, self.severity)
+        return Requirement(self.asset, self.name, self.threshold, self.severity, self.overridable)
 
 
 @dataclass(frozen=True)

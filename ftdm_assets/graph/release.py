@@ -10,20 +10,18 @@ Invariants:
 from collections.abc import Callable
 from typing import Any
 
-from ftdm_assets.graph import prediction
-from ftdm_assets.graph.evidence import candidate_nodes, decision
+from ftdm_assets.graph import prediction, registered_version
+from ftdm_assets.graph.evidence import PRODUCTION, decision
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, GraphPlan, Outcome, Reading, Tools
-from ftdm_assets.model_card import model_card
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.provenance.environment import now
+from ftdm_assets.provenance.gate import gate_table
 from ftdm_assets.registries import chosen
-from ftdm_assets.registries.mlflow_registry import Registration, RegistryError
-from ftdm_assets.registries.mlflow_tracking import MLFLOW_RUN
-from ftdm_assets.settings import RegistrySettings
+from ftdm_assets.registries.mlflow_registry import RegistryError
 from golden.client import AskSettings, EndpointError, ask_blocking
 from serving import deployment, stack
 from serving.pointer import PointerStore
-from serving.versions import Move
+from serving.versions import Move, PointerError
 
 GROUP = "release"
 SMOKE_EXAMPLES = 10
@@ -33,24 +31,14 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
     """Return the assets of this stage."""
     settings = model.settings
     return [
-        AssetPlan(
-            name="registered_version",
-            group=GROUP,
-            description="The documented version in the registry, bound to one merged model.",
-            build=_build_registered,
-            version="1",
-            config=settings.registry.model_dump(exclude=_left_out(settings.registry)),
-            deps=("merged_model", "eval_scores"),
-            gated=True,
-            kinds=("huggingface",) if settings.registry.kind == "huggingface" else ("mlflow",),
-        ),
+        registered_version.asset(model, GROUP),
         AssetPlan(
             name="deployed_version",
             group=GROUP,
             description="The version that production serves on at least two replicas; the "
             "previous one is kept warm.",
             build=_build_deployed,
-            version="1",
+            version="2",
             config=settings.serving.model_dump(),
             deps=("registered_version",),
             memoised=False,
@@ -60,22 +48,11 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
     ]
 
 
-def _left_out(registry: RegistrySettings) -> set[str]:
-    """Keep the recipe of versions that were registered before there was a choice."""
-    return {"repository"} if registry.repository is None else set()
-
-
 def checks(model: ModelFolder, graph: Callable[[], GraphPlan]) -> list[CheckPlan]:
     """Return the checks of this stage."""
     correct = model.settings.gates.smoke_correct
     return [
-        CheckPlan(
-            "registered_version",
-            "digests_verify",
-            "What is registered is what was judged.",
-            _verify,
-        ),
-        CheckPlan("registered_version", "documented", "A model card is present.", _documented),
+        *registered_version.checks(),
         CheckPlan(
             "deployed_version",
             "smoke_test",
@@ -88,70 +65,9 @@ def checks(model: ModelFolder, graph: Callable[[], GraphPlan]) -> list[CheckPlan
             "all_verdicts",
             "Every gating check of the version and of all its ancestors has passed.",
             lambda r: _all_verdicts(graph(), r),
+            version="2",
         ),
     ]
-
-
-def _build_registered(reading: Reading, tools: Tools) -> Built:
-    model = reading.model
-    merged = reading.artifact("merged_model")
-    scores, baseline = reading.document("eval_scores"), reading.document("baseline_scores")
-    nodes = candidate_nodes(reading, ("merged_model", "eval_scores"))
-    digests = {node.asset: node.manifest.digest for node in nodes}
-    trained = next(node.manifest for node in nodes if node.asset == "adapter")
-    card = model_card(
-        name=model.name,
-        version=f"{model.name} ({merged.digest[:12]})",
-        description=model.settings.description,
-        nodes=nodes,
-        scores=scores,
-        baseline=baseline,
-    )
-    headline = model.task_kind().headline
-    tools.say("Registering; a first registration takes some seconds longer")
-    places = chosen.register(
-        model.settings.registry,
-        reading.home,
-        Registration(
-            model=model.name,
-            folder=merged.path,
-            digest=merged.digest,
-            parameters=model.settings.training.model_dump(exclude={"lora"}),
-            metrics={
-                "accuracy": scores["task"]["accuracy"],
-                headline: reading.manifest("eval_scores").facts[headline],
-                "general_accuracy": scores["general"]["accuracy"],
-                "prompted_accuracy": baseline["prompted"]["accuracy"],
-            },
-            tags={f"ftdm.{asset}": digest for asset, digest in digests.items()},
-            documents={"model_card.md": card},
-            dagster_run_id=tools.run_id,
-            training_run_id=str(trained.facts.get(MLFLOW_RUN, "")),
-        ),
-    )
-    registered = places[0]
-    also = {"also_at": [place.uri for place in places[1:]]} if places[1:] else {}
-    document = {
-        "model": model.name,
-        "version": registered.version,
-        "number": registered.number,
-        "uri": registered.uri,
-        "mlflow_run_id": registered.run_id,
-        "digest": merged.digest,
-        "digests": digests,
-        **also,
-    }
-    stored_card = reading.store.put_files("model_card", {"model_card.md": card.encode()})
-    return Built(
-        reading.store.put_document("version", document),
-        facts={
-            "version": registered.version,
-            "merged_digest": merged.digest,
-            "uri": registered.uri,
-            **also,
-        },
-        attachments={"model_card": stored_card},
-    )
 
 
 def _build_deployed(reading: Reading, tools: Tools) -> Built:
@@ -182,10 +98,18 @@ def _build_deployed(reading: Reading, tools: Tools) -> Built:
             f"{version['version']} answered {smoke['correct']} of {smoke['examples']} smoke-test "
             f"examples right, {minimum} are needed; production was left as it was"
         )
-    with PointerStore(reading.home) as pointers:
-        move = pointers.promote(
-            model.name, version["version"], by=f"dagster run {tools.run_id}", reason="deployment"
-        )
+    try:
+        with PointerStore(reading.home) as pointers:
+            move = pointers.promote(
+                model.name,
+                version["version"],
+                by=f"dagster run {tools.run_id}",
+                reason="deployment",
+                over=decided_over(tools),
+            )
+    except PointerError as error:
+        deployment.retire_others(reading.home, model.name)
+        raise ValueError(str(error)) from error
     deployment.retire_others(reading.home, model.name)
     try:
         record_aliases(reading)
@@ -202,7 +126,13 @@ def _build_deployed(reading: Reading, tools: Tools) -> Built:
             "endpoint": f"{stack.gateway_url(stack.Ports.from_environment())}/v1",
             "smoke_correct": smoke["correct"],
         },
+        tables={} if tools.decision is None else {"gate": gate_table(tools.decision.findings)},
     )
+
+
+def decided_over(tools: Tools) -> str | None:
+    """Return the digest of what production served when the gate decided; blank for nothing."""
+    return None if tools.decision is None else tools.decision.known.get(PRODUCTION, "")
 
 
 def deployment_document(
@@ -288,22 +218,10 @@ def _all_verdicts(graph: GraphPlan, reading: Reading) -> Outcome:
     return Outcome(
         made.allowed,
         text if made.allowed else f"{text}; not: {', '.join(refused)}",
-        {"findings": [f"{f.asset}.{f.check} {f.digest[:12]} {f.state}" for f in made.findings]},
-    )
-
-
-def _verify(reading: Reading) -> Outcome:
-    version = reading.document("registered_version")
-    merged = reading.store.find("model", version["digest"])
-    computed = reading.store.recompute(merged)
-    text = f"the merged model's digest is {computed[:12]}, registered is {version['digest'][:12]}"
-    return Outcome(computed == version["digest"], text, {"digest": computed})
-
-
-def _documented(reading: Reading) -> Outcome:
-    card = reading.attachment("registered_version", "model_card").path / "model_card.md"
-    text = card.read_text(encoding="utf-8")
-    missing = [part for part in ("## Use", "## Scores", "## Made from") if part not in text]
-    return Outcome(
-        not missing, f"the model card lacks {missing}" if missing else "the card is whole"
+        {
+            "overridden": [
+                f"{f.asset}.{f.check} {f.digest[:12]}" for f in made.findings if f.override
+            ]
+        },
+        tables={"gate": gate_table(made.findings)},
     )

@@ -10,7 +10,7 @@ from ftdm_assets.graph.plan import GraphPlan, Reading
 from ftdm_assets.graph.release import deployment_document, record_aliases
 from ftdm_assets.graph.shell import asset_key, ended, reading_of, result_metadata
 from ftdm_assets.provenance.environment import environment
-from ftdm_assets.provenance.lineage import registered
+from ftdm_assets.provenance.lineage import REGISTERED, registered
 from ftdm_assets.provenance.statements import InputRef, Manifest
 from ftdm_assets.provenance.store import StoreError
 from ftdm_assets.registries.mlflow_registry import RegistryError
@@ -19,7 +19,6 @@ from serving.health import require_warm
 from serving.versions import Move, PointerError
 
 DEPLOYED = "deployed_version"
-REGISTERED = "registered_version"
 
 
 def rollback_job(graph: GraphPlan) -> dg.JobDefinition:

@@ -20,7 +20,7 @@ from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, GraphPlan, Outco
 from ftdm_assets.provenance.access_log import Reader
 from ftdm_assets.provenance.digests import json_digest
 from ftdm_assets.provenance.environment import environment, now
-from ftdm_assets.provenance.gate import EVIDENCE
+from ftdm_assets.provenance.gate import EVIDENCE, Decision
 from ftdm_assets.provenance.statements import ACCESS_LOG, InputRef, Manifest, Verdict
 from ftdm_assets.provenance.store import StoreError
 from ftdm_assets.settings import DomainModelSettings
@@ -31,14 +31,25 @@ GPU_POOL = "gpu"
 class StepTools:
     """Gives a building asset its log and its GPU steps."""
 
-    def __init__(self, context: dg.AssetExecutionContext, settings: DomainModelSettings) -> None:
+    def __init__(
+        self,
+        context: dg.AssetExecutionContext,
+        settings: DomainModelSettings,
+        decision: Decision | None = None,
+    ) -> None:
         self._context = context
         self._settings = settings
+        self._decision = decision
 
     @property
     def run_id(self) -> str:
         """Return the id of the Dagster run."""
         return str(self._context.run.run_id)
+
+    @property
+    def decision(self) -> Decision | None:
+        """Return what the gate said before; None for an asset that is not gated."""
+        return self._decision
 
     def say(self, message: str) -> None:
         """Write a line to the asset's log."""
@@ -112,8 +123,10 @@ def _materialise(
     inputs = [
         _input(reading, name, name in plan.gate_deps) for name in (*plan.deps, *plan.gate_deps)
     ]
+    decision = None
     if plan.gated:
-        require(graph, reading, (*plan.deps, *plan.gate_deps), plan.name)
+        decision = require(graph, reading, (*plan.deps, *plan.gate_deps), plan.name)
+    tools = StepTools(context, graph.model.settings, decision)
     sources = dict(plan.sources(graph.model))
     recipe = _recipe(plan, inputs, sources)
     made = None
@@ -128,7 +141,7 @@ def _materialise(
             else _renewed(made, inputs, {**run, **ended(reading)})
         )
     else:
-        built = plan.build(reading, StepTools(context, graph.model.settings))
+        built = plan.build(reading, tools)
         # A source may have moved on since it was asked: what was read is what the recipe names.
         sources.update(built.sources)
         recipe = _recipe(plan, inputs, sources)
@@ -136,6 +149,8 @@ def _materialise(
         manifest = _manifest(graph, plan, inputs, recipe, built, {**run, **ended(reading)})
         manifest = _with_shown(reading, manifest, built)
     digest = reading.store.add_manifest(manifest)
+    if plan.seal is not None:
+        plan.seal(reading, tools, digest)
     reading.store.set_head(graph.model.name, plan.name, digest)
     metadata = result_metadata(reading, manifest, digest, reused=made is not None)
     return dg.MaterializeResult(data_version=dg.DataVersion(manifest.digest), metadata=metadata)
@@ -271,6 +286,7 @@ def judge(graph: GraphPlan, plan: CheckPlan, run_id: str) -> dg.AssetCheckResult
         description=outcome.reason,
         metadata={
             **_all_shown(outcome.measured),
+            **{title: dg.MetadataValue.md(text) for title, text in outcome.tables.items()},
             "threshold": dg.MetadataValue.json(dict(plan.threshold)),
             "judged_digest": dg.MetadataValue.text(manifest.digest),
             "verdict": dg.MetadataValue.text(digest),

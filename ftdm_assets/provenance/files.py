@@ -26,10 +26,14 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
+def json_bytes(value: Any) -> bytes:
+    """Return a JSON file for people: indented, sorted keys, UTF-8."""
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file for people: indented, sorted keys, UTF-8."""
-    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
-    write_bytes(path, text.encode() + b"\n")
+    """Write a JSON file for people."""
+    write_bytes(path, json_bytes(value))
 
 
 def jsonl_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:

@@ -1,20 +1,23 @@
 """The gate: from the verdicts on a candidate and its ancestors to a decision with reasons.
 
 Invariants:
-* A pure function. It reads no clock, no database and no orchestrator.
+* A pure function. It reads no clock, no database and no orchestrator: the time is an argument.
 * Only verdicts on exactly the digests in the lineage count, in whichever run they were made.
 * A requirement is met by the *latest* verdict on that digest: passed, under today's threshold, and
   judged against the same other artifacts (golden set, production) that count today.
 * A check that rests on further evidence (a person's sign-off) is stale when that has changed.
 * What cannot be shown to have passed has not passed.
+* Only an override that a trusted key has signed, for this check on this digest, and that has not
+  ended, lifts a refusal; the finding then says so, and by whom, why and until when.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ftdm_assets.provenance.digests import json_digest
 from ftdm_assets.provenance.lineage import Node
+from ftdm_assets.provenance.overrides import Override, SignedOverride
 from ftdm_assets.provenance.statements import Severity, Verdict
 
 # The name under which a verdict keeps the digest of the further evidence that it rests on.
@@ -23,37 +26,55 @@ EVIDENCE = "evidence"
 
 @dataclass(frozen=True)
 class Requirement:
-    """One check that an asset's artifact has to pass, and the threshold in force."""
+    """One check that an asset's artifact has to pass, and the threshold in force.
+
+    ``overridable`` is no for checks of integrity: a wrong signature is no matter of judgment.
+    """
 
     asset: str
     check: str
     threshold: Mapping[str, Any]
     severity: Severity = "block"
+    overridable: bool = True
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The state of one requirement for one artifact."""
+    """The state of one requirement for one artifact.
+
+    Attributes:
+        run: id of the run that made the verdict, if there is one.
+        override: what lifted the refusal, if something did.
+    """
 
     asset: str
     digest: str
     check: str
     severity: Severity
-    state: str  # passed | failed | missing | stale
+    state: str  # passed | failed | missing | stale | overridden
     reason: str
+    run: str = ""
+    override: Override | None = None
 
     @property
     def refuses(self) -> bool:
         """Say whether this finding alone stops the candidate."""
-        return self.severity == "block" and self.state != "passed"
+        return self.severity == "block" and self.state not in {"passed", "overridden"}
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether a candidate may go on, and every finding that led to it."""
+    """Whether a candidate may go on, and every finding that led to it.
+
+    Attributes:
+        known: digests of things outside the lineage that it was decided against (production).
+        at: the time for which it was decided.
+    """
 
     allowed: bool
     findings: tuple[Finding, ...]
+    known: Mapping[str, str] = field(default_factory=dict)
+    at: str = ""
 
     @property
     def refusals(self) -> tuple[Finding, ...]:
@@ -83,13 +104,42 @@ def judge_requirement(
         evidence: digest of the further evidence that the check rests on now, if it does.
     """
     mine = [v for v in verdicts if v.check == requirement.check and v.digest == digest]
+    run = ""
     if not mine:
         state, reason = "missing", "was never judged; run the check"
     else:
         state, reason = _state(mine[-1], requirement, known, evidence)
+        run = str(mine[-1].run.get("dagster_run_id", ""))
     return Finding(
-        requirement.asset, digest, requirement.check, requirement.severity, state, reason
+        requirement.asset, digest, requirement.check, requirement.severity, state, reason, run
     )
+
+
+def with_override(
+    finding: Finding, requirement: Requirement, overrides: Iterable[SignedOverride], at: str
+) -> Finding:
+    """Return a finding as an override that counts lifts it, or with why those there do not."""
+    named = (requirement.asset, requirement.check, finding.digest)
+    mine = [
+        one
+        for one in overrides
+        if (one.override.asset, one.override.check, one.override.digest) == named
+    ]
+    if not finding.refuses or not mine:
+        return finding
+    if not requirement.overridable:
+        return replace(finding, reason=f"{finding.reason}; this check cannot be overridden")
+    refusals = []
+    for one in reversed(mine):
+        refusal, made = one.refusal(at), one.override
+        if not refusal:
+            reason = (
+                f"{finding.state}: {finding.reason}; overridden by {made.by} until {made.until}: "
+                f"{made.reason}"
+            )
+            return replace(finding, state="overridden", reason=reason, override=made)
+        refusals.append(refusal)
+    return replace(finding, reason="; ".join([finding.reason, *refusals]))
 
 
 def _state(
@@ -117,6 +167,8 @@ def decide(
     verdicts: Mapping[tuple[str, str], Sequence[Verdict]],
     known: Mapping[str, str] | None = None,
     evidence: Mapping[tuple[str, str, str], str] | None = None,
+    overrides: Sequence[SignedOverride] = (),
+    at: str = "",
 ) -> Decision:
     """Decide on the candidate ``nodes[0]``.
 
@@ -127,6 +179,8 @@ def decide(
         known: digests of things outside the lineage that a verdict may name (production).
         evidence: digests of the further evidence that checks rest on now, by (asset, check,
             artifact's digest).
+        overrides: all overrides that name artifacts of the lineage, oldest first.
+        at: the time now, ISO 8601 in UTC; overrides are asked whether they have ended by then.
     """
     digests: dict[str, set[str]] = {name: {digest} for name, digest in (known or {}).items()}
     for node in nodes:
@@ -145,5 +199,25 @@ def decide(
         for digest in held:
             on_digest = verdicts.get((requirement.asset, digest), ())
             rests_on = (evidence or {}).get((requirement.asset, requirement.check, digest))
-            findings.append(judge_requirement(requirement, digest, on_digest, frozen, rests_on))
-    return Decision(not any(finding.refuses for finding in findings), tuple(findings))
+            found = judge_requirement(requirement, digest, on_digest, frozen, rests_on)
+            findings.append(with_override(found, requirement, overrides, at))
+    allowed = not any(finding.refuses for finding in findings)
+    return Decision(allowed, tuple(findings), dict(known or {}), at)
+
+
+def gate_table(findings: Iterable[Finding]) -> str:
+    """Return findings as one Markdown table: what refuses first, then overrides, then the rest."""
+    order = {"passed": 2, "overridden": 1}
+    ordered = sorted(findings, key=lambda one: order.get(one.state, 0))
+    rows = [("check", "artifact", "state", "reason", "run"), ("---",) * 5]
+    rows += [
+        (
+            f"{one.asset}.{one.check}",
+            f"`{one.digest[:12]}`" if one.digest else "",
+            one.state if one.severity == "block" or one.state == "passed" else "warning",
+            " ".join(one.reason.split()).replace("|", "\\|"),
+            one.run[:8],
+        )
+        for one in ordered
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from ftdm_assets.provenance.statements import Manifest
 from ftdm_assets.provenance.store import ArtifactStore
 
+# The asset that binds a version to a merged model.
+REGISTERED = "registered_version"
+
 
 @dataclass(frozen=True)
 class Node:

@@ -74,7 +74,7 @@ class Manifest:
         """Return the in-toto statement."""
         predicate = asdict(self)
         del predicate["digest"]
-        return _statement(MANIFEST_TYPE, f"{self.model}/{self.asset}", self.digest, predicate)
+        return statement_of(MANIFEST_TYPE, {f"{self.model}/{self.asset}": self.digest}, predicate)
 
     @staticmethod
     def from_statement(statement: Mapping[str, Any]) -> "Manifest":
@@ -83,7 +83,7 @@ class Manifest:
         Raises:
             ValueError: if the statement is not a manifest of this version.
         """
-        digest, predicate = _parts(statement, MANIFEST_TYPE)
+        digest, predicate = parts_of(statement, MANIFEST_TYPE)
         inputs = tuple(InputRef(**item) for item in predicate.pop("inputs"))
         return Manifest(digest=digest, inputs=inputs, **predicate)
 
@@ -122,7 +122,7 @@ class Verdict:
         """Return the in-toto statement."""
         predicate = asdict(self)
         del predicate["digest"]
-        return _statement(VERDICT_TYPE, f"{self.model}/{self.asset}", self.digest, predicate)
+        return statement_of(VERDICT_TYPE, {f"{self.model}/{self.asset}": self.digest}, predicate)
 
     @staticmethod
     def from_statement(statement: Mapping[str, Any]) -> "Verdict":
@@ -131,7 +131,7 @@ class Verdict:
         Raises:
             ValueError: if the statement is not a verdict of this version.
         """
-        digest, predicate = _parts(statement, VERDICT_TYPE)
+        digest, predicate = parts_of(statement, VERDICT_TYPE)
         return Verdict(digest=digest, **predicate)
 
 
@@ -175,7 +175,7 @@ class SignOff:
         """Return the in-toto statement."""
         predicate = {**asdict(self), "answers": [dict(answer) for answer in self.answers]}
         del predicate["digest"]
-        return _statement(SIGN_OFF_TYPE, f"{self.model}/{self.asset}", self.digest, predicate)
+        return statement_of(SIGN_OFF_TYPE, {f"{self.model}/{self.asset}": self.digest}, predicate)
 
     @staticmethod
     def from_statement(statement: Mapping[str, Any]) -> "SignOff":
@@ -184,7 +184,7 @@ class SignOff:
         Raises:
             ValueError: if the statement is not a sign-off of this version.
         """
-        digest, predicate = _parts(statement, SIGN_OFF_TYPE)
+        digest, predicate = parts_of(statement, SIGN_OFF_TYPE)
         answers = tuple(predicate.pop("answers"))
         return SignOff(digest=digest, answers=answers, **predicate)
 
@@ -218,7 +218,9 @@ class Publication:
         """Return the in-toto statement."""
         predicate = asdict(self)
         del predicate["digest"]
-        return _statement(PUBLICATION_TYPE, f"{self.model}/{self.asset}", self.digest, predicate)
+        return statement_of(
+            PUBLICATION_TYPE, {f"{self.model}/{self.asset}": self.digest}, predicate
+        )
 
     @staticmethod
     def from_statement(statement: Mapping[str, Any]) -> "Publication":
@@ -227,7 +229,7 @@ class Publication:
         Raises:
             ValueError: if the statement is not a publication of this version.
         """
-        digest, predicate = _parts(statement, PUBLICATION_TYPE)
+        digest, predicate = parts_of(statement, PUBLICATION_TYPE)
         return Publication(digest=digest, **predicate)
 
 
@@ -267,7 +269,9 @@ class Reproduction:
         """Return the in-toto statement."""
         predicate = {**asdict(self), "differences": [dict(one) for one in self.differences]}
         del predicate["digest"]
-        return _statement(REPRODUCTION_TYPE, f"{self.model}/{self.asset}", self.digest, predicate)
+        return statement_of(
+            REPRODUCTION_TYPE, {f"{self.model}/{self.asset}": self.digest}, predicate
+        )
 
     @staticmethod
     def from_statement(statement: Mapping[str, Any]) -> "Reproduction":
@@ -276,21 +280,31 @@ class Reproduction:
         Raises:
             ValueError: if the statement is not a reproduction of this version.
         """
-        digest, predicate = _parts(statement, REPRODUCTION_TYPE)
+        digest, predicate = parts_of(statement, REPRODUCTION_TYPE)
         differences = tuple(predicate.pop("differences"))
         return Reproduction(digest=digest, differences=differences, **predicate)
 
 
-def _statement(kind: str, name: str, digest: str, predicate: dict[str, Any]) -> dict[str, Any]:
+def statement_of(
+    kind: str, subjects: Mapping[str, str], predicate: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return an in-toto statement on things by name and SHA-256."""
     return {
         "_type": STATEMENT_TYPE,
-        "subject": [{"name": name, "digest": {"sha256": digest}}],
+        "subject": [
+            {"name": name, "digest": {"sha256": digest}} for name, digest in subjects.items()
+        ],
         "predicateType": kind,
-        "predicate": predicate,
+        "predicate": dict(predicate),
     }
 
 
-def _parts(statement: Mapping[str, Any], kind: str) -> tuple[str, dict[str, Any]]:
+def parts_of(statement: Mapping[str, Any], kind: str) -> tuple[str, dict[str, Any]]:
+    """Return the digest of a statement's first subject, and its predicate.
+
+    Raises:
+        ValueError: if the statement is of another type.
+    """
     if statement.get("predicateType") != kind:
         found = statement.get("predicateType")
         raise ValueError(f"expected a statement of type {kind}, found {found!r}")

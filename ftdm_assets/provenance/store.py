@@ -3,6 +3,7 @@
 Invariants:
 * An artifact lives at ``artifacts/KIND/DIGEST/`` and is never changed once it is there.
 * Manifests and verdicts are only ever added; each file's name is its own digest.
+* A JSON file has one written form: a byte that was changed is found even where it is white space.
 * The store alone answers every question of lineage: it needs no orchestrator and no database.
 * Records leave the store only after the access record beside it says who reads which digest, why.
 
@@ -146,9 +147,12 @@ class ArtifactStore:
         """
         records, document = artifact.path / RECORDS_FILE, artifact.path / DOCUMENT_FILE
         if records.exists():
-            return merkle_root(computed_digest(row) for row in files.read_jsonl(records))
+            rows = files.read_jsonl(records)
+            root = merkle_root(computed_digest(row) for row in rows)
+            return _as_written(records, files.jsonl_bytes(rows), root)
         if document.exists():
-            return json_digest(json.loads(document.read_text(encoding="utf-8")))
+            read = json.loads(document.read_bytes())
+            return _as_written(document, files.json_bytes(read), json_digest(read))
         return folder_digest(artifact.path)
 
     def verify(self, kind: str, digest: str) -> str:
@@ -338,13 +342,25 @@ def _statements(folder: Path) -> list[dict[str, Any]]:
 def _statement(path: Path) -> dict[str, Any]:
     """Read a statement, whose file is named by its digest."""
     try:
-        statement: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        same = json_digest(statement) == path.stem
-    except ValueError:
+        statement: dict[str, Any] = json.loads(path.read_bytes())
+        written = files.json_bytes(statement)
+        same = _as_written(path, written, json_digest(statement)) == path.stem
+    except (ValueError, RecursionError):
         same = False
     if not same:
         raise StoreError(f"{path} was changed: its content no longer has its name's digest")
     return statement
+
+
+def _as_written(path: Path, written: bytes, digest: str) -> str:
+    """Return the digest of a JSON file's content, where its bytes are those that were written.
+
+    Raises:
+        ValueError: if they are others.
+    """
+    if path.read_bytes() != written:
+        raise ValueError(f"{path.name} was changed: it is not in the form in which it was written")
+    return digest
 
 
 def _write_files(path: Path, contents: Mapping[str, bytes]) -> None:

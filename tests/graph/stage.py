@@ -17,6 +17,7 @@ class StepsHere:
     """Tools whose GPU steps run in this process."""
 
     run_id = "test"
+    decision = None
 
     def __init__(self) -> None:
         self.said: list[str] = []
