@@ -92,7 +92,7 @@ def registered(folder: Path, lineage: Mapping[str, tuple[str, ...]] = INPUTS) ->
     store = ArtifactStore(folder / "store")
     made: dict[str, Manifest] = {}
     for asset, inputs in lineage.items():
-        artifact = _artifact(store, asset)
+        artifact = stored(store, asset)
         made[asset] = replace(
             manifest(
                 asset, artifact.digest, kind=artifact.kind, facts=FACTS.get(asset, {}),
@@ -161,7 +161,8 @@ def facts_of(nodes: list[Node], merged: str, **changes: Any) -> VersionFacts:
     return VersionFacts(**{**known, **changes})
 
 
-def _artifact(store: ArtifactStore, asset: str) -> Artifact:
+def stored(store: ArtifactStore, asset: str) -> Artifact:
+    """Store what stands for an asset."""
     if asset in {"raw_labels", "golden_set", "cleaned_dataset", "training_set"}:
         rows = [{"record_id": f"{asset}-{n}", "input": f"text {n}", "output": "a"} for n in "xyz"]
         return store.put_records("dataset", rows)
