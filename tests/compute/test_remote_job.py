@@ -239,7 +239,8 @@ def test_a_connection_that_is_refused_is_tried_again_for_a_while(
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", "http://127.0.0.1:9")
     said: list[str] = []
-    chosen = operator_of(compute(patience_minutes=0.02))
+    # One call takes up to three seconds by itself: the client waits between its own three tries.
+    chosen = operator_of(compute(patience_minutes=0.1))
     assert chosen is not None
     with pytest.raises(StepFailedError, match="AWS was out of reach for"):
         Jobs(*chosen, said.append)._settled("x")
