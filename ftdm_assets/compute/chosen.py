@@ -56,4 +56,9 @@ def operator_of(compute: ComputeSettings) -> tuple[Operator, Staging] | None:
 
         staging = Staging(compute.kubernetes.bucket, compute.kubernetes.output_kms_key)
         return Kubernetes(compute.kubernetes, staging), staging
+    if compute.kind == "modal" and compute.modal is not None:
+        from ftdm_assets.compute.modal_sandbox import ModalSandboxes
+
+        staging = Staging(compute.modal.bucket, compute.modal.output_kms_key)
+        return ModalSandboxes(compute.modal, staging), staging
     return None
