@@ -34,11 +34,13 @@ demo: install serving-env
 	$(BIN)/ftdm run $(MODEL)
 	$(BIN)/ftdm up
 
-# Downloads and checks side by side; then tests two at a time, then those that need the machine alone.
+# Downloads and checks side by side; then tests two at a time, those of real servers after the others;
+# then the whole graph, which needs the machine alone.
 test: install
 	$(MAKE) --jobs 3 --output-sync=recurse serving-env label-studio-env check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not alone"
-	$(BIN)/python -m pytest -m alone
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m alone --ignore tests/e2e
+	$(BIN)/python -m pytest -m alone tests/e2e
 
 check: install
 	$(BIN)/ruff format --check .
