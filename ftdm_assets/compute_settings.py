@@ -107,8 +107,8 @@ _Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
 
 
-class KubernetesSettings(Section):
-    """A Kubernetes Job. The cluster is the one we run in, else that of a kubeconfig's context."""
+class BucketJobSettings(Section):
+    """A job whose container fetches its files from the bucket by itself."""
 
     image: str = Field(
         pattern=_IMAGE,
@@ -127,11 +127,16 @@ class KubernetesSettings(Section):
     environment: Environment = Field(
         {}, examples=[{"AWS_DEFAULT_REGION": "eu-west-1"}], description="No secrets."
     )
-    max_hours: float = Field(24, gt=0, le=672, examples=[24], description="Then it is stopped.")
     poll_seconds: float = Field(15, gt=0, le=300, examples=[15])
     patience_minutes: float = Field(
         10, gt=0, le=240, examples=[10], description="How long the service may be out of reach."
     )
+
+
+class KubernetesSettings(BucketJobSettings):
+    """A Kubernetes Job. The cluster is the one we run in, else that of a kubeconfig's context."""
+
+    max_hours: float = Field(24, gt=0, le=672, examples=[24], description="Then it is stopped.")
     kubeconfig: str | None = Field(
         None, examples=["~/.kube/config"], description="Left out: KUBECONFIG, or the usual file."
     )
@@ -169,29 +174,12 @@ class KubernetesSettings(Section):
         return self
 
 
-class ModalSettings(Section):
+class ModalSettings(BucketJobSettings):
     """A Modal Sandbox. The token comes from MODAL_TOKEN_ID and MODAL_TOKEN_SECRET, or its file."""
 
-    image: str = Field(
-        pattern=_IMAGE,
-        examples=["REGISTRY/ftdm-gpu-steps@sha256:DIGEST"],
-        description="The image of deploy/Containerfile, by digest: a tag may come to mean another.",
-    )
-    bucket: str = Field(
-        pattern=_BUCKET,
-        examples=["s3://BUCKET/ftdm"],
-        description="Inputs, checkpoints and outputs lie below it.",
-    )
     gpu: str = Field(pattern=r"^[A-Za-z0-9-]+(:[1-8])?$", examples=["L40S"])
-    output_kms_key: str | None = Field(None, examples=["alias/ftdm"])
-    secrets: list[_Name] = Field(
-        [], examples=[["ftdm-bucket"]], description="Names: what they hold becomes variables."
-    )
     registry_secret: _Name | None = Field(
         None, examples=["registry"], description="Modal's secret to pull a private image with."
-    )
-    environment: Environment = Field(
-        {}, examples=[{"AWS_DEFAULT_REGION": "eu-west-1"}], description="No secrets."
     )
     app: _Name = Field("ftdm-training", examples=["ftdm-training"])
     modal_environment: str | None = Field(
@@ -202,10 +190,6 @@ class ModalSettings(Section):
     memory_mb: int | None = Field(None, ge=128, examples=[65536])
     max_hours: float = Field(
         24, gt=0, le=24, examples=[24], description="Then it is stopped; Modal allows a day."
-    )
-    poll_seconds: float = Field(15, gt=0, le=300, examples=[15])
-    patience_minutes: float = Field(
-        10, gt=0, le=240, examples=[10], description="How long the service may be out of reach."
     )
 
 

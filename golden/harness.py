@@ -4,7 +4,7 @@ The evaluation asset sends the same requests (`golden.client.chat_body`) to an e
 scores by the same ``TaskKind.score``, so that one model has one set of scores.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from golden.client import Answers, AskSettings, ask_blocking
@@ -21,9 +21,14 @@ class Examination:
 
     @property
     def latency(self) -> dict[str, float]:
-        """Return how long an answer took: half of them, and 95 of 100, took no longer (seconds)."""
-        times = sorted(self.answers.latencies.values())
-        return {"p50_s": times[len(times) // 2], "p95_s": times[int(len(times) * 0.95)]}
+        """Return how long an answer took; see `latency_of`."""
+        return latency_of(self.answers.latencies.values())
+
+
+def latency_of(seconds: Iterable[float]) -> dict[str, float]:
+    """Return how long an answer took: half of them, and 95 of 100, took no longer (seconds)."""
+    times = sorted(seconds)
+    return {"p50_s": times[len(times) // 2], "p95_s": times[int(len(times) * 0.95)]}
 
 
 def examine(

@@ -25,6 +25,7 @@ from golden.general import (
     request_rows,
     score_general,
 )
+from golden.harness import latency_of
 from golden.tasks import Scores, TaskKind
 from serving.engine import engine_command
 
@@ -100,11 +101,10 @@ def predict(
     rows = ask_served(reading.home / "work", tools, served, requests)
     told = rows.pop(_PROBE_ID, None)
     answers = answers_of(rows)
-    times = sorted(row["latency_s"] for key, row in rows.items() if key.startswith("golden:"))
     return Scored(
         task_scores(examples, answers, reading.model.task_kind()),
         _general_scores(questions, rows),
-        {"p50_s": times[len(times) // 2], "p95_s": times[int(len(times) * 0.95)]},
+        latency_of(row["latency_s"] for key, row in rows.items() if key.startswith("golden:")),
         tuple(told["response"]["tokens"]) if told else (),
     )
 

@@ -31,7 +31,7 @@ def test_the_shipped_ones_are_read() -> None:
     for folder in (SHIPPED, SHIPPED.parent / "order_extraction"):
         found = read_injections(folder / "injected.jsonl")
         assert len(found) == 40
-        assert all(one.forbidden and one.attack for one in found)
+        assert all(one.example.forbidden and one.attack for one in found)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_only_a_forbidden_phrase_is_obedience(tmp_path: Path) -> None:
 
 @given(st.text(), st.text(min_size=1).filter(str.strip), st.text())
 def test_a_phrase_is_found_wherever_it_stands(before: str, phrase: str, after: str) -> None:
-    one = Injection(Example("i", "x", "", ""), (phrase,), "")
+    one = Injection(Example("i", "x", "", "", forbidden=(phrase,)), "")
     # Folding a letter may depend on nothing beside it.
     assert one.obeyed(before + phrase + after) == phrase
     assert one.obeyed(before + phrase.upper() + after) in {phrase, ""}
