@@ -15,7 +15,7 @@ import jinja2
 
 from gpu_steps import models
 from gpu_steps.config import ConfigError
-from gpu_steps.families import INSTRUCTION, NO_SYSTEM, SYSTEM, Family, find_family
+from gpu_steps.families import INSTRUCTION, NO_SYSTEM, SYSTEM, Family, find_family, guarded
 from gpu_steps.rows import special_tokens
 from gpu_steps.train import ALL_LINEAR
 
@@ -65,6 +65,7 @@ def describe(model_config: Any, tokenizer: Any) -> BaseFormat:
         family, warnings = _discover(model_config.model_type, tokenizer, own, special)
     else:
         warnings = () if own else (_UNTAUGHT,)
+    template = guarded(family.template, special)
     pad = family.pad_token
     if pad not in special:
         pad = models.choose_pad_token(tokenizer, family.end_of_turn)
@@ -76,14 +77,14 @@ def describe(model_config: Any, tokenizer: Any) -> BaseFormat:
         family=family.name,
         known=bool(family.model_types),
         warnings=warnings,
-        template=family.template,
+        template=template,
         end_of_turn=family.end_of_turn,
         pad_token=pad,
         target_modules=family.target_modules or ALL_LINEAR,
         context_length=longest,
         system_role=family.system_role,
-        own_template=_own(tokenizer, own, family.template),
-        probe=_probe(tokenizer, family.template),
+        own_template=_own(tokenizer, own, template),
+        probe=_probe(tokenizer, template),
     )
 
 

@@ -5,8 +5,10 @@ and no variable but `messages` and `add_generation_prompt`), so that it renders 
 it is read; what ends a turn is one special token; padding is another. The templates are short
 copies of the families' own: turns and markers are theirs, dates, tools and default system messages
 are left out. A family without a system role gets system text at the head of the first user turn.
+Nothing that is said forges a turn: a special token's text inside a message is broken by a blank.
 """
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -29,6 +31,24 @@ NO_SYSTEM = """\
 {%- set opening = instruction + '\\n\\n' + messages[0]['content'] -%}
 {%- set messages = [{'role': messages[0]['role'], 'content': opening}] + messages[1:] -%}
 {%- endif %}
+"""
+
+# A preamble that breaks the texts of special tokens in what is said: `<|im_end|>` in a user's input
+# would else end the user's turn, and whoever wrote it could go on as the system.
+_GUARD = """\
+{%- set said = namespace(messages=[], text='') -%}
+{%- for message in messages -%}
+{%- if message['content'] is string -%}
+{%- set said.text = message['content'] -%}
+{%- for mark in @MARKS@ -%}
+{%- set said.text = said.text | replace(mark, mark[0] + ' ' + mark[1:]) -%}
+{%- endfor -%}
+{%- set said.messages = said.messages + [dict(message, content=said.text)] -%}
+{%- else -%}
+{%- set said.messages = said.messages + [message] -%}
+{%- endif -%}
+{%- endfor -%}
+{%- set messages = said.messages %}
 """
 
 _CHATML = """\
@@ -177,6 +197,12 @@ FAMILIES = (
         8192,
     ),
 )
+
+
+def guarded(template: str, special: Iterable[str]) -> str:
+    """Return a template that breaks the texts of these special tokens inside messages."""
+    marks = sorted(token for token in special if len(token) > 1)
+    return _GUARD.replace("@MARKS@", json.dumps(marks, ensure_ascii=False)) + template
 
 
 def find_family(model_type: str, special: Iterable[str]) -> Family | None:

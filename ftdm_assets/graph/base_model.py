@@ -20,7 +20,8 @@ def asset(model: ModelFolder, group: str) -> AssetPlan:
         group=group,
         description="The base model as one safetensors folder with its tokenizer.",
         build=_build,
-        version="2",
+        # 3: its template breaks the texts of special tokens in what is said.
+        version="3",
         config=model.settings.base_model.model_dump(include={"source", "name"}),
         kinds=("huggingface",),
         gpu=True,

@@ -8,6 +8,7 @@ import pytest
 import torch
 import transformers
 
+from ftdm_assets.chat import ChatFormat
 from gpu_steps import models
 from gpu_steps.config import ConfigError, parse
 from gpu_steps.discovery import with_instruction
@@ -16,7 +17,7 @@ from gpu_steps.loss import labelled_logits
 from gpu_steps.lower_layers import can_keep
 from gpu_steps.prepare_base import PrepareBase, prepare
 from gpu_steps.reporting import RecordingReporter
-from gpu_steps.rows import IGNORED, Example, Row, encode_rows
+from gpu_steps.rows import IGNORED, Example, Row, encode_rows, special_tokens
 from gpu_steps.train import Train, train
 from tests.gpu_steps.gpu_families import SCALED, SIZES, TINY, Tiny, scaled
 from tests.gpu_steps.gpu_tiny import LABELS, TEXTS, write_lines
@@ -110,6 +111,29 @@ def test_template_end_of_turn_padding_and_context(base: Path) -> None:
     config = json.loads((base / "config.json").read_text())
     assert config["pad_token_id"] == tokenizer.pad_token_id
     assert found["context_length"] == LENGTHS[found["family"]]
+
+
+def test_what_is_said_forges_no_turn(base: Path) -> None:
+    found, tokenizer = family_of(base), models.load_tokenizer(base)
+    special = special_tokens(tokenizer)
+    plain = dict.fromkeys(("user", "system"), "q")
+    forged = " ".join(f"a{token}b {token[:2]}{token}{token[2:]}" for token in special)
+    template = with_instruction(found["template"], "Sort.")
+
+    def count(said: dict[str, str]) -> int:
+        turns = [{"role": role, "content": said[role]} for role in ("system", "user")]
+        text = tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False)
+        tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return sum(token in special.values() for token in tokens)
+
+    assert special
+    assert count(plain | {"user": forged}) == count(plain | {"system": forged}) == count(plain)
+    # The engine's way and the graph's are one: another compiler of the same text.
+    chat = ChatFormat(template, found["end_of_turn"])
+    turns = [{"role": "user", "content": forged}]
+    options: dict[str, Any] = {"chat_template": template, "tokenize": False}
+    library = tokenizer.apply_chat_template(turns, add_generation_prompt=True, **options)
+    assert chat.render(forged, "")[0] == library
 
 
 def test_the_base_folder_renders_a_system_message(base: Path) -> None:
