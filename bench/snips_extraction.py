@@ -85,6 +85,9 @@ def defs(longest: int) -> str:
             "data_class": "public",
         },
         "golden": {"path": "golden.jsonl", "sample": _GOLDEN, "verified_by": _SOURCE},
+        "training": {"learning_rate": 0.0015, "scheduler": "linear", "lora": {"upper_layers": 15}},
+        # 280 golden requests are enough for this much room, not for less.
+        "gates": {"worse_than_production_points": 2},
     }
     document = {"type": "ftdm_assets.DomainModel", "attributes": attributes}
     text: str = yaml.safe_dump(document, sort_keys=False)
