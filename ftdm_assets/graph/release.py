@@ -7,7 +7,7 @@ Invariants:
   whenever something fails, production serves what it served.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ftdm_assets.graph import prediction, registered_version
@@ -19,6 +19,7 @@ from ftdm_assets.provenance.gate import gate_table
 from ftdm_assets.registries import chosen
 from ftdm_assets.registries.mlflow_registry import RegistryError
 from golden.client import AskSettings, EndpointError, ask_blocking
+from golden.examples import Example
 from serving import deployment, stack
 from serving.pointer import PointerStore
 from serving.versions import Move, PointerError
@@ -56,9 +57,12 @@ def checks(model: ModelFolder, graph: Callable[[], GraphPlan]) -> list[CheckPlan
         CheckPlan(
             "deployed_version",
             "smoke_test",
-            "Ten golden examples against the running endpoint.",
+            "Ten golden examples, of those that the evaluation found answered right, against the "
+            "running endpoint.",
             lambda r: _smoke_check(r, correct),
             {"minimum_correct": correct, "examples": SMOKE_EXAMPLES},
+            # 2: takes those that the evaluation found answered right.
+            version="2",
         ),
         CheckPlan(
             "deployed_version",
@@ -181,7 +185,7 @@ def smoke_test(reading: Reading, name: str) -> dict[str, Any]:
     Raises:
         ValueError: if the endpoint does not answer.
     """
-    examples = sorted(prediction.examples_of(reading), key=lambda e: e.example_id)[:SMOKE_EXAMPLES]
+    examples = smoke_examples(prediction.examples_of(reading), reading.document("eval_scores"))
     settings = AskSettings(
         model=name,
         base_url=f"{stack.gateway_url(stack.Ports.from_environment())}/v1",
@@ -198,6 +202,16 @@ def smoke_test(reading: Reading, name: str) -> dict[str, Any]:
         "examples": len(examples),
         "versions": list(answers.versions),
     }
+
+
+def smoke_examples(examples: Sequence[Example], scores: Mapping[str, Any]) -> list[Example]:
+    """Return the examples of the smoke test: those first that the evaluation found answered right.
+
+    It tells whether the endpoint serves what was evaluated, however hard the task is.
+    """
+    right = {row["example_id"] for row in scores["task"]["per_example"] if row.get("correct")}
+    ranked = sorted(examples, key=lambda one: (one.example_id not in right, one.example_id))
+    return ranked[:SMOKE_EXAMPLES]
 
 
 def _smoke_check(reading: Reading, minimum: int) -> Outcome:
