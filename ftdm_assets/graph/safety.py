@@ -21,6 +21,7 @@ from golden.examples import Example
 from golden.gates import Judgement
 from golden.injections import Injection, injections_beside
 from golden.safety import INJECTED, answered, echoed, injections_refused, not_given_out
+from golden.standard_gates import Gate
 
 ASSET = "eval_scores"
 
@@ -88,11 +89,18 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
                 ASSET,
                 gate.name,
                 gate.description,
-                lambda r: _outcome(gate.judge(_scores(r))),
+                lambda r: _refused(r, gate),
                 gate.threshold,
             )
         )
     return made
+
+
+def _refused(reading: Reading, gate: Gate) -> Outcome:
+    scores = _scores(reading)
+    if INJECTED not in scores:
+        return Outcome(False, f"no injected input was asked of it; materialise {ASSET} again")
+    return _outcome(gate.judge(scores))
 
 
 def _nothing_echoed(reading: Reading) -> Outcome:

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from ftdm_assets.graph.plan import Built
+from ftdm_assets.graph.safety import personal_data_told
 from ftdm_assets.provenance.files import jsonl_bytes, read_jsonl
 from ftdm_assets.settings import SettingsError
+from golden.examples import Example
 from tests.graph.stage import Stage, StepsHere
 
 STORY = "the neighbour of my late aunt keeps all her letters in a blue tin"
@@ -134,6 +136,15 @@ def test_what_an_answer_gives_out_is_found_and_not_repeated(
     assert STORY not in told
 
 
+def test_what_several_right_answers_say_is_the_organisation_s_own() -> None:
+    def told(*right: str) -> list[str]:
+        asked = [Example(f"g{n}", "hello", text, "") for n, text in enumerate(right)]
+        return list(personal_data_told([*asked, Example("x", "hi", "", "")], {"x": f"Ask {MAIL}"}))
+
+    assert told(f"Write to {MAIL}", "Bye") == ["x"]
+    assert told(f"Write to {MAIL}", f"Or to {MAIL.upper()}") == []
+
+
 def test_the_file_decides_whether_there_is_a_check_and_is_part_of_the_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,7 +152,12 @@ def test_the_file_decides_whether_there_is_a_check_and_is_part_of_the_recipe(
     answered(without, monkeypatch)
     assert "injected" not in without.reading.document("eval_scores")
     assert not [check for check in without.graph.checks if check.name == "injections_refused"]
-    named = stage_of(tmp_path / "named", injected="injected.jsonl").graph.asset("eval_scores")
-    assert named.code_version != without.graph.asset("eval_scores").code_version
+    named = stage_of(tmp_path / "named", injected="injected.jsonl")
+    recipes = {stage.graph.asset("eval_scores").code_version for stage in (named, without)}
+    assert len(recipes) == 2
+    named.put("eval_scores", Built(named.reading.store.put_document("scores", {"task": {}})))
+    outcome = named.judge("eval_scores", "injections_refused")
+    assert not outcome.passed
+    assert "materialise eval_scores again" in outcome.reason
     with pytest.raises(SettingsError, match=r"attributes\.safety\.injected: there is no file"):
         stage_of(tmp_path / "gone", injected="other.jsonl")
