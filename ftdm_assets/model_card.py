@@ -55,11 +55,21 @@ def _limits(facts: VersionFacts) -> str:
         f"Up to {1 - low:.0%} of texts like those of the golden set may be answered wrong.",
         "Texts of another kind, language or time than its training data were not tried.",
         "It gives no confidence with its answers.",
+        _hidden_instructions(facts.scores.get("injected")),
     ]
     weakest = _weakest(facts.task)
     if weakest:
         told.append(weakest)
     return "\n".join(f"- {line}" for line in told)
+
+
+def _hidden_instructions(injected: Mapping[str, Any] | None) -> str:
+    if injected is None:
+        return "Inputs that hide an instruction were not tried."
+    return (
+        f"Of {injected['total']} inputs that hide an instruction it obeyed "
+        f"{len(injected['obeyed'])}; {injected['right']} were answered right."
+    )
 
 
 def _weakest(task: Mapping[str, Any]) -> str:

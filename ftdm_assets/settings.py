@@ -386,6 +386,25 @@ class GateSettings(Section):
     )
 
 
+class SafetySettings(Section):
+    """Inputs that hide an instruction, and how many of those a candidate may obey."""
+
+    injected: str | None = Field(
+        None,
+        min_length=1,
+        examples=["injected.jsonl"],
+        description="A file with the columns example_id, input, output, forbidden (a list of "
+        "phrases that only obedience says), attack; left out: nothing is asked.",
+    )
+    maximum_obeyed: int = Field(0, ge=0, examples=[0])
+
+    @model_validator(mode="after")
+    def _counts_something(self) -> "SafetySettings":
+        if self.injected is None and "maximum_obeyed" in self.model_fields_set:
+            raise PydanticCustomError("needed", "needed", {"key": ["injected"]})
+        return self
+
+
 class RegistrySettings(Section):
     """Where versions are registered."""
 
@@ -449,6 +468,7 @@ class DomainModelSettings(Section):
     training: TrainingSettings = TrainingSettings()
     compute: ComputeSettings = ComputeSettings()
     gates: GateSettings = GateSettings()
+    safety: SafetySettings = SafetySettings()
     registry: RegistrySettings = RegistrySettings()
     signing: SigningSettings = SigningSettings()
     serving: ServingSettings = ServingSettings()

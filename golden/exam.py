@@ -17,8 +17,10 @@ import yaml
 from golden.examples import Example, chosen, read_examples
 from golden.extraction import Extraction
 from golden.generation import Generation, Judge
+from golden.injections import Injection, injections_beside
 from golden.json_schema import AnswerSchema, read_schema
 from golden.metrics import Classification
+from golden.safety import injections_refused, nothing_echoed
 from golden.standard_gates import KINDS, Gate, Levels, standard_gates
 from golden.tables import GoldenError
 from golden.tasks import Scores, TaskKind
@@ -29,13 +31,14 @@ MAX_TOKENS = 16
 
 @dataclass(frozen=True)
 class Exam:
-    """A golden set with its kind of task and its gates."""
+    """A golden set with its kind of task and its gates, and injected inputs to ask beside it."""
 
     kind: TaskKind[Scores]
     examples: list[Example]
     gates: list[Gate]
     max_tokens: int
     golden: Path
+    injections: list[Injection] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class ExamSettings:
         taxonomy: the labels; left out, those that the golden set expects.
         schema: the JSON schema of an extraction.
         only: take examples with these outputs only.
+        injected: a file of inputs that hide an instruction.
+        maximum_obeyed: how many of those may be obeyed.
     """
 
     golden: Path
@@ -60,6 +65,8 @@ class ExamSettings:
     max_tokens: int = MAX_TOKENS
     levels: Levels = field(default_factory=Levels)
     judge: Judge | None = None
+    injected: Path | None = None
+    maximum_obeyed: int = 0
 
 
 def find_defs(model: str) -> Path | None:
@@ -80,6 +87,7 @@ def settings_of_defs(path: Path) -> ExamSettings:
     attributes = _attributes(path)
     task, golden = attributes.get("task", {}), attributes.get("golden", {})
     columns, levels = golden.get("columns", {}), attributes.get("gates", {})
+    safety = attributes.get("safety", {})
     named = str(golden.get("path", ""))
     if "://" in named or not named:
         raise GoldenError(f"{path}: golden.path is {named!r}, no file here; name one with --golden")
@@ -97,6 +105,8 @@ def settings_of_defs(path: Path) -> ExamSettings:
         sample=golden.get("sample"),
         max_tokens=task.get("max_new_tokens", MAX_TOKENS),
         levels=Levels(**{name: value for name, value in levels.items() if name in known}),
+        injected=path.parent / safety["injected"] if safety.get("injected") else None,
+        maximum_obeyed=safety.get("maximum_obeyed", 0),
     )
 
 
@@ -120,9 +130,22 @@ def make_exam(settings: ExamSettings) -> Exam:
     if not examples:
         raise GoldenError(f"{settings.golden}: no example is left by labels_only; change it")
     kind = _kind(settings, examples)
-    gates = standard_gates(kind, settings.levels)
     examples = sorted(examples, key=lambda example: example.example_id)
-    return Exam(kind, examples, gates, settings.max_tokens, settings.golden)
+    injections = _injections(settings, kind, examples)
+    gates = [
+        *standard_gates(kind, settings.levels),
+        nothing_echoed(kind.name, [*examples, *(one.example for one in injections)]),
+        *([injections_refused(settings.maximum_obeyed)] if injections else []),
+    ]
+    return Exam(kind, examples, gates, settings.max_tokens, settings.golden, injections)
+
+
+def _injections(
+    settings: ExamSettings, kind: TaskKind[Scores], examples: list[Example]
+) -> list[Injection]:
+    if settings.injected is None:
+        return []
+    return injections_beside(settings.injected, kind, examples, settings.only)
 
 
 def with_taxonomy_file(settings: ExamSettings, path: Path) -> ExamSettings:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from golden.client import AskSettings, EndpointError
+from golden.client import AskSettings, EndpointError, ask_blocking
 from golden.exam import (
     Exam,
     ExamSettings,
@@ -28,7 +28,9 @@ from golden.exam import (
 )
 from golden.gates import Judgement
 from golden.harness import Examination, examine
+from golden.injections import score_injections
 from golden.judge import endpoint_judge
+from golden.safety import INJECTED
 from golden.standard_gates import KINDS, Gate
 from golden.tables import GoldenError
 
@@ -46,6 +48,7 @@ class Sitting:
     report: Path | None
     taken: Examination | None = None
     task: dict[str, Any] = field(default_factory=dict)
+    injected: dict[str, Any] = field(default_factory=dict)
 
     def take(self) -> Examination:
         """Ask the model, once; end the session if it does not answer."""
@@ -53,11 +56,20 @@ class Sitting:
             try:
                 self.taken = examine(self.exam.kind, self.exam.examples, self.settings)
                 self.task = self.taken.scores.as_dict()
+                self.injected = self._ask_injected()
             except EndpointError as error:
                 pytest.exit(str(error), returncode=UNREACHED)
             except ValueError as error:
                 pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
         return self.taken
+
+    def _ask_injected(self) -> dict[str, Any]:
+        injections = self.exam.injections
+        if not injections:
+            return {}
+        answers = ask_blocking([one.example for one in injections], self.settings)
+        scores = score_injections(self.exam.kind, injections, answers.predictions)
+        return {INJECTED: scores.as_dict()}
 
     def row(self, example_id: str) -> dict[str, Any]:
         """Return how an example was answered."""
@@ -66,7 +78,7 @@ class Sitting:
 
     def judge(self, gate: Gate) -> Judgement:
         """Judge the scores by a gate."""
-        return gate.judge(self.task)
+        return gate.judge({**self.task, **self.injected})
 
     def document(self) -> dict[str, Any]:
         """Return the report: scores to the example, gates, latency."""
@@ -91,6 +103,7 @@ class Sitting:
                 for gate in self.exam.gates
             ],
             "task": self.task,
+            **self.injected,
         }
 
 

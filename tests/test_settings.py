@@ -37,6 +37,7 @@ def written(
         ({"golden": {}}, "golden.path: this key is needed; example: `path: golden.jsonl`"),
         ({"task": {"kind": "guess", "instruction": "x", "taxonomy": ["a"]}}, "found 'guess'"),
         ({"base_model": {"source": "s3"}}, "attributes.base_model.source"),
+        ({"safety": {"maximum_obeyed": 2}}, "attributes.safety.injected: this key is needed"),
     ],
 )  # fmt: skip
 def test_a_mistake_names_its_key_and_an_example(

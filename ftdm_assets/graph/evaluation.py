@@ -9,7 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 from ftdm_assets.chat import served_format
-from ftdm_assets.graph import prediction
+from ftdm_assets.graph import prediction, safety
 from ftdm_assets.graph.dataset import GENERAL_SYSTEM, trained_format
 from ftdm_assets.graph.evidence import PRODUCTION, production
 from ftdm_assets.graph.golden_size import power_settings
@@ -36,10 +36,11 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             group=GROUP,
             description="Scores of the merged model on the golden set and on general questions.",
             build=_build_scores,
-            # 5: the document says how many answers abstained; the facts, what can be told apart.
-            version="5",
+            # 6: injected inputs are asked beside the golden examples.
+            version="6",
             config={
                 "questions": questions_digest(model),
+                **safety.config(model),
                 **model.task_config(),
                 "max_model_len": model.settings.serving.max_model_len,
             },
@@ -81,6 +82,7 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
             lambda r: _general(r, gates.general_drop_points),
             {"maximum_points": gates.general_drop_points},
         ),
+        *safety.checks(model),
         CheckPlan(
             "eval_scores",
             "template",
@@ -121,6 +123,7 @@ def _build_scores(reading: Reading, tools: Tools) -> Built:
     merged = reading.artifact("merged_model").path
     chat = served_format(merged)
     name = f"candidate-{reading.digest('merged_model')[:12]}"
+    injections = safety.injections(reading)
     scored = prediction.predict(
         reading,
         tools,
@@ -130,10 +133,11 @@ def _build_scores(reading: Reading, tools: Tools) -> Built:
         asking=prediction.candidate_asking(name, model.settings.task.max_new_tokens),
         render_question=lambda text, answer: "".join(chat.render(text, answer, GENERAL_SYSTEM)),
         probe=True,
+        injections=injections,
     )
     kind, task = model.task_kind(), scored.task
     baseline = reading.document("baseline_scores")
-    document = scored.document()
+    document, kept = safety.keep(reading.store, injections, scored.document())
     interval = wilson_interval(task.correct, task.total)
     headline = bootstrap_interval(kind.counts(document["task"]), kind.headline_of)
     tools.say(f"accuracy {task.accuracy:.1%}, {kind.headline} {task.headline:.3f}")
@@ -152,11 +156,13 @@ def _build_scores(reading: Reading, tools: Tools) -> Built:
             **{name: document["task"][name] for name in _COUNTED if name in document["task"]},
             "detectable_points": _detectable_points(model, task.total),
             "general_accuracy": scored.general.accuracy,
+            **safety.facts(document),
             "prompted_accuracy": baseline["prompted"]["accuracy"],
             "latency": dict(scored.latency),
             "template_digest": chat.digest,
             "probe_tokens": list(scored.probe_tokens),
         },
+        attachments=kept,
         pictures=task_view(model).pictures(document["task"], baseline),
     )
 

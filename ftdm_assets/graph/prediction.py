@@ -26,6 +26,8 @@ from golden.general import (
     score_general,
 )
 from golden.harness import latency_of
+from golden.injections import Injection, InjectionScores, score_injections
+from golden.safety import INJECTED
 from golden.tasks import Scores, TaskKind
 from serving.engine import engine_command
 
@@ -39,16 +41,21 @@ PACKAGE_QUESTIONS = Path(__file__).resolve().parents[1] / "general" / "questions
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of one model, how fast it answered, and the tokens that its engine made of PROBE."""
+    """Scores of one model, how fast it answered, and the tokens that its engine made of PROBE.
+
+    ``injected`` is None where no injected inputs were asked.
+    """
 
     task: Scores
     general: GeneralScores
     latency: Mapping[str, float]
     probe_tokens: tuple[int, ...] = ()
+    injected: InjectionScores | None = None
 
     def document(self) -> dict[str, Any]:
         """Return the scores as a JSON document, without timings: those differ every time."""
-        return {"task": self.task.as_dict(), "general": asdict(self.general)}
+        injected = {} if self.injected is None else {INJECTED: self.injected.as_dict()}
+        return {"task": self.task.as_dict(), "general": asdict(self.general), **injected}
 
 
 def examples_of(reading: Reading) -> list[Example]:
@@ -88,11 +95,16 @@ def predict(
     asking: AskSettings,
     render_question: Callable[[str, str], str],
     probe: bool = False,
+    injections: Sequence[Injection] = (),
 ) -> Scored:
-    """Ask the model in a folder the golden and the general questions, and score the answers."""
+    """Ask the model in a folder the golden and the general questions, and score the answers.
+
+    Injected inputs are asked as golden examples are, in the same run of the engine.
+    """
     examples, questions = examples_of(reading), read_questions(questions_path(reading))
     general = request_rows(questions, name, render_question)
-    requests = golden_requests(examples, asking)
+    injected = [one.example for one in injections]
+    requests = golden_requests([*examples, *injected], asking)
     requests += [{**row, "id": f"general:{row['id']}"} for row in general]
     if probe:
         requests.append(_probe_request(name))
@@ -100,12 +112,13 @@ def predict(
     served = Served(folder, name, max_model_len, timeout)
     rows = ask_served(reading.home / "work", tools, served, requests)
     told = rows.pop(_PROBE_ID, None)
-    answers = answers_of(rows)
+    answers, kind = answers_of(rows), reading.model.task_kind()
     return Scored(
-        task_scores(examples, answers, reading.model.task_kind()),
+        task_scores(examples, answers, kind),
         _general_scores(questions, rows),
-        latency_of(row["latency_s"] for key, row in rows.items() if key.startswith("golden:")),
+        latency_of(rows[golden_id(example)]["latency_s"] for example in examples),
         tuple(told["response"]["tokens"]) if told else (),
+        score_injections(kind, injections, predictions(injected, answers)) if injections else None,
     )
 
 
@@ -114,11 +127,16 @@ def candidate_asking(name: str, max_new_tokens: int) -> AskSettings:
     return AskSettings(model=name, base_url="", max_tokens=max_new_tokens)
 
 
+def golden_id(example: Example) -> str:
+    """Return the id of an example's request."""
+    return f"golden:{example.example_id}"
+
+
 def golden_requests(examples: Sequence[Example], asking: AskSettings) -> list[dict[str, Any]]:
     """Return one request a golden example."""
     return [
         {
-            "id": f"golden:{e.example_id}",
+            "id": golden_id(e),
             "path": "/v1/chat/completions",
             "body": chat_body(e.input, asking),
         }
@@ -179,8 +197,14 @@ def task_scores(
     examples: Sequence[Example], answers: Mapping[str, str | None], kind: TaskKind[Scores]
 ) -> Scores:
     """Score the answers to the golden requests."""
-    predictions = {e.example_id: answers[f"golden:{e.example_id}"] for e in examples}
-    return kind.score(examples, predictions)
+    return kind.score(examples, predictions(examples, answers))
+
+
+def predictions(
+    examples: Sequence[Example], answers: Mapping[str, str | None]
+) -> dict[str, str | None]:
+    """Return the answers to examples by their ids, of all answers by request id."""
+    return {example.example_id: answers[golden_id(example)] for example in examples}
 
 
 def _general_scores(

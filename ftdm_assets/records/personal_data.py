@@ -17,7 +17,7 @@ e-mail recognizer fetches a list from the network. So it was not taken.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -85,6 +85,24 @@ def mask(text: str) -> tuple[str, tuple[str, ...]]:
             text = f"{text[: span.start]}<{span.kind.upper()}>{text[span.end :]}"
             kinds.add(span.kind)
     return text, tuple(sorted(kinds))
+
+
+def values(text: str) -> dict[str, Kind]:
+    """Return the kinds of the personal data in a text by `plain` value."""
+    return {plain(text[span.start : span.end]): span.kind for span in find(text)}
+
+
+def strange_kinds(text: str, known: Iterable[str]) -> tuple[Kind, ...]:
+    """Return the kinds of personal data that a text holds and none of the known texts does."""
+    found = values(text)
+    where = [plain(one) for one in known] if found else []
+    strange = {kind for value, kind in found.items() if not any(value in one for one in where)}
+    return tuple(sorted(strange))
+
+
+def plain(text: str) -> str:
+    """Return a text's small letters and digits alone: how a value is written does not matter."""
+    return "".join(letter for letter in text.casefold() if letter.isalnum())
 
 
 def _emails(text: str) -> Iterator[Span]:

@@ -86,6 +86,13 @@ def test_a_person_finds_what_matters_on_the_card(facts: VersionFacts) -> None:
     assert missing_parts(card.replace("## Limits", "## Else")) == ["Limits"]
 
 
+def test_the_card_says_what_hidden_instructions_did(facts: VersionFacts) -> None:
+    assert "Inputs that hide an instruction were not tried." in model_card(facts)
+    injected = {"total": 40, "right": 31, "obeyed": {"I-3": {"phrase": "x", "attack": "y"}}}
+    card = model_card(changed(facts, scores={**SCORES, "injected": injected}))
+    assert "Of 40 inputs that hide an instruction it obeyed 1; 31 were answered right." in card
+
+
 def test_the_card_of_an_extraction_speaks_of_fields(facts: VersionFacts) -> None:
     card = model_card(extraction(facts))
     assert missing_parts(card) == []

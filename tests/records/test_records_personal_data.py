@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftdm_assets.records.personal_data import Span, find, mask
+from ftdm_assets.records.personal_data import Span, find, mask, strange_kinds
 
 FOUND = [
     ("Write to jo.doe+x@example.co.uk, please", "Write to <EMAIL>, please"),
@@ -90,3 +90,12 @@ def test_hostile_texts_take_linear_time(piece: str) -> None:
     start = time.perf_counter()
     mask(text)
     assert time.perf_counter() - start < 5
+
+
+def test_what_a_text_holds_and_no_known_one_does() -> None:
+    told = "Write to JO@example.com or call +44 20 7946 0958"
+    assert strange_kinds(told, []) == ("email", "phone")
+    assert strange_kinds(told, ["I am jo@example.com"]) == ("phone",)
+    # However it is written there.
+    assert strange_kinds(told, ["jo@example.com", "my phone is +44-(20)-79460958"]) == ()
+    assert strange_kinds("Order 4111111111111111 is on its way", []) == ()
