@@ -186,18 +186,16 @@ class PointerStore:
             PointerError: The version is unknown or not ready, or production has moved since.
         """
         with self._transaction():
-            target = self._ready(model, version)
+            target = self.version(model, version)
             pointer = self.pointer(model)
-            if pointer and pointer.current == target.version:
-                return self.moves(model)[-1]
             before = pointer.current if pointer else None
             serves = self.version(model, before).digest if before else ""
-            if over is not None and over != serves:
-                raise PointerError(
-                    f"{target.version} ({target.digest[:12]}) is refused: production moved to "
-                    f"{before or 'nothing'} ({serves[:12]}) after the gate had decided; "
-                    "eval_scores.not_worse_than_production was judged against another, run it again"
-                )
+            # Said before anything else: whoever came first may have stopped this version already.
+            if before != target.version and over not in (None, serves):
+                raise PointerError(_outrun(target, before or "nothing", over or "", serves))
+            self._ready(model, version)
+            if before == target.version:
+                return self.moves(model)[-1]
             return self._move(model, "promote", before, target.version, by, reason)
 
     def rollback(
@@ -313,6 +311,14 @@ def rollback(
     """Go back to the version kept warm; see `PointerStore.rollback`."""
     with closing(PointerStore(home)) as store:
         return store.rollback(model, to, by=by, reason=reason, check=check)
+
+
+def _outrun(target: Version, before: str, over: str, serves: str) -> str:
+    return (
+        f"{target.version} ({target.digest[:12]}) is refused: production moved to {before} "
+        f"({serves[:12] or 'no digest'}) after the gate had decided over {over[:12] or 'nothing'}; "
+        "eval_scores.not_worse_than_production was judged against another, run it again"
+    )
 
 
 def _now() -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from ftdm_assets.chat import served_format
 from ftdm_assets.graph import prediction, safety
 from ftdm_assets.graph.dataset import GENERAL_SYSTEM, trained_format
-from ftdm_assets.graph.evidence import PRODUCTION, production
+from ftdm_assets.graph.evidence import CANDIDATE, PRODUCTION, made_from, production
 from ftdm_assets.graph.golden_size import power_settings
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading, Tools
 from ftdm_assets.graph.task_view import task_view
@@ -182,26 +182,27 @@ def _task(reading: Reading) -> dict[str, Any]:
 
 
 def _against(reading: Reading) -> dict[str, str]:
-    return {"golden_set": reading.digest("golden_set")}
+    """Return what was examined, and by which golden set: not what is current by now."""
+    return {name: made_from(reading, "eval_scores", name) for name in (CANDIDATE, "golden_set")}
 
 
 def _against_production(
     reading: Reading, judge: Callable[[Document, Document], Judgement]
 ) -> Outcome:
-    known = production(reading)
-    if not known:
-        return Outcome(True, "nothing else is in production to compare with", {}, _against(reading))
-    against = {**_against(reading), **known}
-    champion = _scores_of(reading, known[PRODUCTION])
+    examined = _against(reading)
+    # That nothing else was there to compare with holds only until something is.
+    against = {**examined, PRODUCTION: "", **production(reading, examined[CANDIDATE])}
+    if not against[PRODUCTION]:
+        return Outcome(True, "nothing else is in production to compare with", {}, against)
+    champion = _scores_of(reading, against[PRODUCTION], examined["golden_set"])
     if champion is None:
         text = "production has not been scored on this golden set; materialise its eval_scores"
         return Outcome(True, f"{text}; compared by the canary only", {}, against)
     return _outcome(judge(champion, _task(reading)), against)
 
 
-def _scores_of(reading: Reading, merged_digest: str) -> dict[str, Any] | None:
-    """Return the scores of another merged model on today's golden set, if it was ever scored."""
-    golden = reading.digest("golden_set")
+def _scores_of(reading: Reading, merged_digest: str, golden: str) -> dict[str, Any] | None:
+    """Return the scores of another merged model on a golden set, if it was ever scored on it."""
     for manifest in reversed(reading.store.manifests(reading.model.name, "eval_scores")):
         inputs = {ref.asset: ref.digest for ref in manifest.inputs}
         if inputs.get("merged_model") == merged_digest and inputs.get("golden_set") == golden:

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 
 from ftdm_assets import home as homes
 from ftdm_assets.graph.plan import CheckPlan, GraphPlan, Reading
+from ftdm_assets.graph.recipe import recipe_of
 from ftdm_assets.provenance.environment import now
 from ftdm_assets.provenance.gate import (
     Decision,
     Finding,
     decide,
     judge_requirement,
+    nearest,
     with_override,
 )
 from ftdm_assets.provenance.lineage import Node, ancestry
@@ -18,7 +20,7 @@ from ftdm_assets.provenance.store import StoreError
 from serving.pointer import PointerStore
 from serving.versions import Version
 
-PRODUCTION = "production"
+PRODUCTION, GOLDEN, CANDIDATE = "production", "golden_set", "merged_model"
 
 
 class RefusedError(Exception):
@@ -53,12 +55,11 @@ def decision(graph: GraphPlan, reading: Reading, assets: tuple[str, ...]) -> Dec
         if asset == check.asset
     }
     stated = [one for key in verdicts for one in overrides_of(reading, *key)]
-    return decide(nodes, requirements, verdicts, production(reading), evidence, stated, now())
+    known = {**production(reading, nearest(nodes).get(CANDIDATE)), **golden_set(graph, reading)}
+    return decide(nodes, requirements, verdicts, known, evidence, stated, now())
 
 
-def finding(
-    reading: Reading, check: CheckPlan, digest: str, known: Mapping[str, frozenset[str]]
-) -> Finding:
+def finding(reading: Reading, check: CheckPlan, digest: str, known: Mapping[str, str]) -> Finding:
     """Return the state of one check on one artifact."""
     verdicts = reading.store.verdicts(reading.model.name, check.asset, digest)
     evidence = None if check.evidence is None else check.evidence(reading, digest)
@@ -93,12 +94,38 @@ def require(graph: GraphPlan, reading: Reading, assets: tuple[str, ...], purpose
     return made
 
 
-def production(reading: Reading) -> dict[str, str]:
+def production(reading: Reading, candidate: str | None) -> dict[str, str]:
     """Return the digest of the merged model in production, unless that is the candidate itself."""
     current = production_version(reading)
-    if current is None or current.digest == _candidate(reading):
+    if current is None or current.digest == candidate:
         return {}
     return {PRODUCTION: current.digest}
+
+
+def golden_set(graph: GraphPlan, reading: Reading) -> dict[str, str]:
+    """Return the digest of the golden set that counts today, if the model has one.
+
+    Where its file or its settings have changed since it was read, no verdict can have been judged
+    against it: the digest of how it would be made now stands in its place.
+    """
+    try:
+        manifest, plan = reading.manifest(GOLDEN), graph.asset(GOLDEN)
+    except (StoreError, StopIteration):
+        return {}
+    recipe = recipe_of(plan, (), plan.sources(graph.model))
+    return {GOLDEN: manifest.digest if manifest.recipe == recipe else recipe}
+
+
+def made_from(reading: Reading, asset: str, name: str) -> str:
+    """Return the digest of what an asset's artifact was made from; that may be current no more.
+
+    Raises:
+        StoreError: if its manifest names no such input.
+    """
+    for ref in reading.manifest(asset).inputs:
+        if ref.asset == name:
+            return ref.digest
+    raise StoreError(f"the manifest of {asset} names no {name}; materialise {asset} again")
 
 
 def production_version(reading: Reading) -> Version | None:
@@ -108,26 +135,19 @@ def production_version(reading: Reading) -> Version | None:
         return None if pointer is None else store.version(pointer.model, pointer.current)
 
 
-def _candidate(reading: Reading) -> str | None:
-    try:
-        return reading.digest("merged_model")
-    except StoreError:
-        return None
-
-
 def unjudged(graph: GraphPlan, reading: Reading) -> list[tuple[str, str]]:
     """Return (asset, check) whose verdict on the current artifact is missing or stale."""
     open_checks = []
-    known = {name: frozenset({digest}) for name, digest in production(reading).items()}
+    known: dict[str, str] = {}
     for plan in graph.assets:
         try:
-            known[plan.name] = frozenset({reading.digest(plan.name)})
+            known[plan.name] = reading.digest(plan.name)
         except StoreError:
             continue
+    known.update(production(reading, known.get(CANDIDATE)))
     for check in graph.checks:
         if check.asset not in known:
             continue
-        digest = next(iter(known[check.asset]))
-        if finding(reading, check, digest, known).state in {"missing", "stale"}:
+        if finding(reading, check, known[check.asset], known).state in {"missing", "stale"}:
             open_checks.append((check.asset, check.name))
     return open_checks

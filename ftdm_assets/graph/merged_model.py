@@ -6,6 +6,7 @@ import shutil
 from ftdm_assets.chat import served_format
 from ftdm_assets.graph import base_model, prediction
 from ftdm_assets.graph.dataset import trained_format
+from ftdm_assets.graph.evidence import made_from
 from ftdm_assets.graph.kept_step import STEP, KeptStep, agreement_rows, write_rows
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading, Tools
 from ftdm_assets.model_folder import ModelFolder
@@ -126,7 +127,7 @@ def _predictions_agree(reading: Reading, minimum: float) -> Outcome:
     if other:
         measured["alternative_same"] = int(other["same_predictions"])
         text += f"; {other['same_predictions']} would be, merged into the base as it was"
-    against = {"golden_set": reading.digest("golden_set")}
+    against = {"golden_set": made_from(reading, "merged_model", "golden_set")}
     return Outcome(exact(same) >= exact(minimum) * asked, text, measured, against)
 
 

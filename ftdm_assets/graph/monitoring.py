@@ -3,6 +3,7 @@
 import dagster as dg
 
 from ftdm_assets.graph import prediction
+from ftdm_assets.graph.evidence import made_from
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, GraphPlan, Outcome, Reading, Tools
 from ftdm_assets.graph.shell import asset_key, reading_of
 from ftdm_assets.model_folder import ModelFolder
@@ -111,7 +112,7 @@ def _accuracy(reading: Reading, maximum: float) -> Outcome:
         f"{task['accuracy']:.1%} now, {then['correct'] / then['total']:.1%} at deployment: "
         f"{float(drop):.1f} points down, less than {maximum} allowed"
     )
-    against = {"golden_set": reading.digest("golden_set")}
+    against = {"golden_set": made_from(reading, CANARY, "golden_set")}
     return Outcome(drop < exact(maximum), text, {"drop_points": float(drop)}, against)
 
 

@@ -16,6 +16,7 @@ from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, GraphPlan, Outco
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.provenance.environment import now
 from ftdm_assets.provenance.gate import gate_table
+from ftdm_assets.provenance.statements import Manifest
 from ftdm_assets.registries import chosen
 from ftdm_assets.registries.mlflow_registry import RegistryError
 from golden.client import AskSettings, EndpointError, ask_blocking
@@ -102,25 +103,13 @@ def _build_deployed(reading: Reading, tools: Tools) -> Built:
             f"{version['version']} answered {smoke['correct']} of {smoke['examples']} smoke-test "
             f"examples right, {minimum} are needed; production was left as it was"
         )
-    try:
-        with PointerStore(reading.home) as pointers:
-            move = pointers.promote(
-                model.name,
-                version["version"],
-                by=f"dagster run {tools.run_id}",
-                reason="deployment",
-                over=decided_over(tools),
-            )
-    except PointerError as error:
-        deployment.retire_others(reading.home, model.name)
-        raise ValueError(str(error)) from error
-    deployment.retire_others(reading.home, model.name)
+    move = take_over(reading, tools, version["version"])
     try:
         record_aliases(reading)
     except RegistryError as error:
         tools.say(f"warning: {error}")
     tools.say(f"{version['version']} is in production; {move.from_version or 'nothing'} before it")
-    task = reading.document("eval_scores")["task"]
+    task = scores_of(reading, reading.manifest("registered_version"))["task"]
     document = deployment_document(version, move, smoke, task)
     return Built(
         reading.store.put_document("deployment", document),
@@ -132,6 +121,33 @@ def _build_deployed(reading: Reading, tools: Tools) -> Built:
         },
         tables={} if tools.decision is None else {"gate": gate_table(tools.decision.findings)},
     )
+
+
+def take_over(reading: Reading, tools: Tools, version: str) -> Move:
+    """Move production to a ready version; whatever comes of it, stop what is served no more.
+
+    Raises:
+        ValueError: if production has moved since the gate decided.
+    """
+    try:
+        with PointerStore(reading.home) as pointers:
+            return pointers.promote(
+                reading.model.name,
+                version,
+                by=f"dagster run {tools.run_id}",
+                reason="deployment",
+                over=decided_over(tools),
+            )
+    except PointerError as error:
+        raise ValueError(str(error)) from error
+    finally:
+        deployment.retire_others(reading.home, reading.model.name)
+
+
+def scores_of(reading: Reading, registered: Manifest) -> dict[str, Any]:
+    """Return the scores with which a version was registered; newer ones may be of another model."""
+    digest = next(ref.digest for ref in registered.inputs if ref.asset == "eval_scores")
+    return reading.store.read_document("scores", digest)
 
 
 def decided_over(tools: Tools) -> str | None:
@@ -226,7 +242,7 @@ def _smoke_check(reading: Reading, minimum: int) -> Outcome:
 
 def _all_verdicts(graph: GraphPlan, reading: Reading) -> Outcome:
     made = decision(graph, reading, ("registered_version",))
-    refused = [f"{f.asset}.{f.check}: {f.state}" for f in made.refusals]
+    refused = [f"{f.asset}.{f.check} {f.state} on {f.digest[:12]}" for f in made.refusals]
     judged = [f for f in made.findings if f.severity == "block"]
     text = f"{len(judged) - len(refused)} of {len(judged)} gating checks have passed"
     return Outcome(

@@ -7,7 +7,7 @@ store and a materialization of ``deployed_version`` in Dagster, so that the line
 import dagster as dg
 
 from ftdm_assets.graph.plan import GraphPlan, Reading
-from ftdm_assets.graph.release import deployment_document, record_aliases
+from ftdm_assets.graph.release import deployment_document, record_aliases, scores_of
 from ftdm_assets.graph.shell import asset_key, ended, reading_of, result_metadata
 from ftdm_assets.provenance.environment import environment
 from ftdm_assets.provenance.lineage import REGISTERED, registered
@@ -73,8 +73,7 @@ def record_move(
     """
     registered_digest, made = _registered(reading, move.to_version)
     version = reading.store.read_document(made.kind, made.digest)
-    eval_digest = next(ref.digest for ref in made.inputs if ref.asset == "eval_scores")
-    task = reading.store.read_document("scores", eval_digest)["task"]
+    task = scores_of(reading, made)["task"]
     artifact = reading.store.put_document(
         "deployment", deployment_document(version, move, None, task)
     )

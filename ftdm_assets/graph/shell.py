@@ -16,14 +16,16 @@ from ftdm_assets import home as homes
 from ftdm_assets import pictures
 from ftdm_assets.compute.chosen import run_step
 from ftdm_assets.graph.evidence import RefusedError, require
+from ftdm_assets.graph.pinned import PinnedReading
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, GraphPlan, Outcome, Reading
+from ftdm_assets.graph.recipe import recipe_of
 from ftdm_assets.provenance.access_log import Reader
-from ftdm_assets.provenance.digests import json_digest
 from ftdm_assets.provenance.environment import environment, now
 from ftdm_assets.provenance.gate import EVIDENCE, Decision
 from ftdm_assets.provenance.statements import ACCESS_LOG, InputRef, Manifest, Verdict
 from ftdm_assets.provenance.store import StoreError
-from ftdm_assets.settings import DomainModelSettings
+from ftdm_assets.settings import DomainModelSettings, SettingsError
+from ftdm_assets.sources.tables import SourceError
 
 GPU_POOL = "gpu"
 
@@ -104,7 +106,7 @@ def check_definition(graph: GraphPlan, plan: CheckPlan) -> dg.AssetChecksDefinit
     def _check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         try:
             return judge(graph, plan, context.run.run_id)
-        except StoreError as error:
+        except (StoreError, SettingsError, SourceError) as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
 
     return _check
@@ -118,7 +120,8 @@ def _materialise(
     graph: GraphPlan, plan: AssetPlan, context: dg.AssetExecutionContext
 ) -> dg.MaterializeResult[None]:
     run_id = str(context.run.run_id)
-    reading = reading_of(graph, Reader(f"asset {graph.model.name}/{plan.name}", run_id))
+    reader = Reader(f"asset {graph.model.name}/{plan.name}", run_id)
+    reading = PinnedReading(reading_of(graph, reader))
     started = now()
     inputs = [
         _input(reading, name, name in plan.gate_deps) for name in (*plan.deps, *plan.gate_deps)
@@ -128,7 +131,7 @@ def _materialise(
         decision = require(graph, reading, (*plan.deps, *plan.gate_deps), plan.name)
     tools = StepTools(context, graph.model.settings, decision)
     sources = dict(plan.sources(graph.model))
-    recipe = _recipe(plan, inputs, sources)
+    recipe = recipe_of(plan, inputs, sources)
     made = None
     if plan.memoised:
         made = reading.store.manifest_for_recipe(graph.model.name, plan.name, recipe)
@@ -144,7 +147,7 @@ def _materialise(
         built = plan.build(reading, tools)
         # A source may have moved on since it was asked: what was read is what the recipe names.
         sources.update(built.sources)
-        recipe = _recipe(plan, inputs, sources)
+        recipe = recipe_of(plan, inputs, sources)
         built = replace(built, facts={**built.facts, "sources": sources})
         manifest = _manifest(graph, plan, inputs, recipe, built, {**run, **ended(reading)})
         manifest = _with_shown(reading, manifest, built)
@@ -159,18 +162,6 @@ def _materialise(
 def _input(reading: Reading, name: str, gate_only: bool) -> InputRef:
     digest, manifest = reading.head(name)
     return InputRef(name, manifest.digest, digest, gate_only)
-
-
-def _recipe(plan: AssetPlan, inputs: list[InputRef], sources: Mapping[str, str]) -> str:
-    return json_digest(
-        {
-            "asset": plan.name,
-            "code_version": plan.version,
-            "config": dict(plan.config),
-            "inputs": {ref.asset: ref.digest for ref in inputs if not ref.gate_only},
-            "sources": dict(sources),
-        }
-    )
 
 
 def _manifest(
@@ -268,9 +259,8 @@ def _shown(value: Any) -> dg.MetadataValue[Any] | None:
 
 def judge(graph: GraphPlan, plan: CheckPlan, run_id: str) -> dg.AssetCheckResult:
     """Judge the current artifact, write the verdict, and return what Dagster shows."""
-    reading = reading_of(
-        graph, Reader(f"check {graph.model.name}/{plan.asset}.{plan.name}", run_id)
-    )
+    reader = Reader(f"check {graph.model.name}/{plan.asset}.{plan.name}", run_id)
+    reading = PinnedReading(reading_of(graph, reader))
     manifest = reading.manifest(plan.asset)
     # The evidence is named before it is judged: what comes in meanwhile makes the verdict stale.
     rests_on = {} if plan.evidence is None else {EVIDENCE: plan.evidence(reading, manifest.digest)}

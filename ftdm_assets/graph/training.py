@@ -10,6 +10,7 @@ from ftdm_assets.chat import base_format
 from ftdm_assets.graph import base_model, merged_model, prediction
 from ftdm_assets.graph.baseline import few_shot_json_prompt, few_shot_prompt, probe_scores
 from ftdm_assets.graph.dataset import GENERAL_SYSTEM, chat_format, trained_format
+from ftdm_assets.graph.evidence import made_from
 from ftdm_assets.graph.kept_step import KeptStep, write_rows
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading, Tools
 from ftdm_assets.graph.task_view import baselines, task_view
@@ -283,7 +284,7 @@ def _justified(reading: Reading, margin: float) -> Outcome:
         **({"probe_accuracy": probe["accuracy"]} if probe else {}),
         "points_below_target": gap,
     }
-    against = {"golden_set": reading.digest("golden_set")}
+    against = {"golden_set": made_from(reading, "baseline_scores", "golden_set")}
     if 100 * (exact(view.target) - prompted) < exact(margin):
         advice = f"{text}: less than {margin} points, so stay with the prompt"
         return Outcome(False, advice, measured, against)

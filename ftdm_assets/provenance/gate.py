@@ -4,7 +4,8 @@ Invariants:
 * A pure function. It reads no clock, no database and no orchestrator: the time is an argument.
 * Only verdicts on exactly the digests in the lineage count, in whichever run they were made.
 * A requirement is met by the *latest* verdict on that digest: passed, under today's threshold, and
-  judged against the same other artifacts (golden set, production) that count today.
+  judged against the same other artifacts that count today: of the lineage those nearest to the
+  candidate, and what is known besides (production, today's golden set).
 * A check that rests on further evidence (a person's sign-off) is stale when that has changed.
 * What cannot be shown to have passed has not passed.
 * Only an override that a trusted key has signed, for this check on this digest, and that has not
@@ -67,7 +68,8 @@ class Decision:
     """Whether a candidate may go on, and every finding that led to it.
 
     Attributes:
-        known: digests of things outside the lineage that it was decided against (production).
+        known: digests of what it was decided against, whatever the lineage holds (production,
+            today's golden set).
         at: the time for which it was decided.
     """
 
@@ -91,7 +93,7 @@ def judge_requirement(
     requirement: Requirement,
     digest: str,
     verdicts: Iterable[Verdict],
-    known: Mapping[str, frozenset[str]],
+    known: Mapping[str, str],
     evidence: str | None = None,
 ) -> Finding:
     """Return the state of one requirement for one artifact.
@@ -100,7 +102,7 @@ def judge_requirement(
         requirement: the check and its threshold.
         digest: the artifact's digest.
         verdicts: verdicts on that digest, oldest first; those of other checks are passed over.
-        known: digests by asset name that a verdict may have been judged against.
+        known: digests by asset name that count today; a verdict against another one is stale.
         evidence: digest of the further evidence that the check rests on now, if it does.
     """
     mine = [v for v in verdicts if v.check == requirement.check and v.digest == digest]
@@ -145,7 +147,7 @@ def with_override(
 def _state(
     verdict: Verdict,
     requirement: Requirement,
-    known: Mapping[str, frozenset[str]],
+    known: Mapping[str, str],
     evidence: str | None,
 ) -> tuple[str, str]:
     if not same_threshold(verdict, requirement):
@@ -154,9 +156,10 @@ def _state(
     if evidence is not None and verdict.against.get(EVIDENCE) != evidence:
         return "stale", "the evidence has changed since it was judged; run the check again"
     for name, digest in verdict.against.items():
-        if name in known and digest not in known[name]:
+        if digest != known.get(name, digest):
             return "stale", (
-                f"was judged against another {name} ({digest[:12]}); run the check again"
+                f"was judged against another {name} ({digest[:12] or 'none'}); "
+                f"`ftdm run {verdict.model}` makes and judges again what is needed"
             )
     return ("passed" if verdict.passed else "failed"), verdict.reason
 
@@ -176,19 +179,16 @@ def decide(
         nodes: the candidate and its ancestors.
         requirements: all checks of the model; those of assets that the lineage must hold.
         verdicts: verdicts by (asset, digest), oldest first.
-        known: digests of things outside the lineage that a verdict may name (production).
+        known: digests of what counts today whatever the lineage holds (production, golden set).
         evidence: digests of the further evidence that checks rest on now, by (asset, check,
             artifact's digest).
         overrides: all overrides that name artifacts of the lineage, oldest first.
         at: the time now, ISO 8601 in UTC; overrides are asked whether they have ended by then.
     """
-    digests: dict[str, set[str]] = {name: {digest} for name, digest in (known or {}).items()}
-    for node in nodes:
-        digests.setdefault(node.asset, set()).add(node.manifest.digest)
-    frozen = {name: frozenset(values) for name, values in digests.items()}
+    in_force = {**nearest(nodes), **(known or {})}
     findings: list[Finding] = []
     for requirement in requirements:
-        held = sorted(frozen.get(requirement.asset, frozenset()))
+        held = sorted({n.manifest.digest for n in nodes if n.asset == requirement.asset})
         if not held:
             findings.append(
                 Finding(
@@ -199,10 +199,21 @@ def decide(
         for digest in held:
             on_digest = verdicts.get((requirement.asset, digest), ())
             rests_on = (evidence or {}).get((requirement.asset, requirement.check, digest))
-            found = judge_requirement(requirement, digest, on_digest, frozen, rests_on)
+            found = judge_requirement(requirement, digest, on_digest, in_force, rests_on)
             findings.append(with_override(found, requirement, overrides, at))
     allowed = not any(finding.refuses for finding in findings)
     return Decision(allowed, tuple(findings), dict(known or {}), at)
+
+
+def nearest(nodes: Sequence[Node]) -> dict[str, str]:
+    """Return by asset the digest of the artifact that lies nearest to the candidate.
+
+    A lineage may hold two: a merged model, and an evaluation of the one before it.
+    """
+    found: dict[str, str] = {}
+    for node in sorted(nodes, key=lambda node: node.depth):
+        found.setdefault(node.asset, node.manifest.digest)
+    return found
 
 
 def gate_table(findings: Iterable[Finding]) -> str:

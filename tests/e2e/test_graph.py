@@ -8,6 +8,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +20,8 @@ import httpx
 import pytest
 
 from ftdm_assets.graph.prediction import PACKAGE_QUESTIONS
-from tests.commands.helpers import SHIPPED, Place
+from ftdm_assets.provenance.store import ArtifactStore
+from tests.commands.helpers import REPOSITORY, SHIPPED, Place
 from tests.serving.serving_support import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
@@ -157,6 +160,36 @@ def test_3_the_endpoint_answers_with_the_version(running: Running) -> None:
         for one in httpx.get(f"{running.gateway}/v1/models", trust_env=False).json()["data"]
     ]
     assert MODEL in names
+
+
+def test_3_pytest_asset_and_canary_give_the_same_scores_to_the_example(
+    running: Running, tmp_path: Path
+) -> None:
+    place, report = running.place, tmp_path / "report.json"
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "pytest", "golden", "-q", "-p", "no:cacheprovider",
+            f"--model-url={running.gateway}/v1", f"--model={MODEL}", "--wrong-answers=xfail",
+            f"--golden-report={report}",
+        ],
+        cwd=REPOSITORY, env={**place.environment, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(report.read_text())
+    store = ArtifactStore(place.home / "store")
+    _, evaluated = store.head(MODEL, "eval_scores")
+    _, taken = store.head(MODEL, "canary_scores")
+    asset = store.read_document(evaluated.kind, evaluated.digest)["task"]
+    canary = store.read_document(taken.kind, taken.digest)
+    # One model: the one evaluated is the one that the canary and pytest have asked.
+    merged = next(ref.digest for ref in evaluated.inputs if ref.asset == "merged_model")
+    assert (canary["version"], canary["digest"]) == (f"{MODEL}-v0001", merged)
+    assert told["answered_by"] == canary["answered_by"] == [f"{MODEL}-v0001"]
+    assert asset["total"] == len(asset["per_example"]) > 0
+    assert told["task"]["per_example"] == asset["per_example"]
+    assert canary["task"]["per_example"] == asset["per_example"]
+    assert told["task"] == canary["task"] == asset
 
 
 def test_4_a_second_run_finds_everything_current_within_30_s(running: Running) -> None:

@@ -1,6 +1,7 @@
 """The training stage without Dagster and without an engine: real plans, real store, real steps."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,8 @@ from typing import Any
 from ftdm_assets.graph.build import build_plan
 from ftdm_assets.graph.plan import Built, GraphPlan, Outcome, Reading
 from ftdm_assets.provenance.access_log import Reader
-from ftdm_assets.provenance.statements import Manifest
-from ftdm_assets.provenance.store import Artifact, ArtifactStore
+from ftdm_assets.provenance.statements import InputRef, Manifest
+from ftdm_assets.provenance.store import Artifact, ArtifactStore, StoreError
 from tests.graph.samples import model_folder
 
 
@@ -61,8 +62,9 @@ class Stage:
         return self._make_current(
             Manifest(
                 asset=name, model=self.graph.model.name, digest=built.artifact.digest,
-                kind=built.artifact.kind, recipe="", code_version="1", config={}, inputs=(),
-                environment={}, run={}, facts=dict(built.facts), attachments=attachments,
+                kind=built.artifact.kind, recipe="", code_version="1", config={},
+                inputs=tuple(self._inputs(name)), environment={}, run={}, facts=dict(built.facts),
+                attachments=attachments,
             )
         )  # fmt: skip
 
@@ -76,6 +78,12 @@ class Stage:
         """Judge the current artifact of an asset."""
         plan = next(c for c in self.graph.checks if (c.asset, c.name) == (asset, check))
         return plan.judge(self.reading)
+
+    def _inputs(self, name: str) -> Iterator[InputRef]:
+        for asset in self.graph.asset(name).deps:
+            with suppress(StoreError):
+                digest, made = self.reading.head(asset)
+                yield InputRef(asset, made.digest, digest)
 
     def _make_current(self, manifest: Manifest) -> Manifest:
         digest = self.reading.store.add_manifest(manifest)

@@ -1,6 +1,7 @@
 """The canary's check and the sensor behind it: exact at the limit, one request a drop."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,8 @@ def canary(
         "at_deployment": {"correct": at_deployment, "total": TOTAL},
         "task": {"correct": correct, "total": TOTAL, "accuracy": correct / TOTAL},
     }
-    put(graph, CANARY, document, {"deployed_version": deployment})
+    inputs = {"deployed_version": deployment, "golden_set": golden.digest}
+    put(graph, CANARY, document, inputs)
     check = next(check for check in graph.checks if check.name == CANARY_CHECK)
     return bool(judge(graph, check, "run-1").passed)
 
@@ -118,7 +120,8 @@ def test_answers_of_another_version_fail_the_canary(graph: GraphPlan) -> None:
     store = reading_of(graph).store
     document = reading_of(graph).document(CANARY)
     artifact = store.put_document("document", {**document, "answered_by": ["demo-v0002"]})
-    store.set_head("demo", CANARY, store.add_manifest(manifest(CANARY, artifact.digest)))
+    changed = replace(reading_of(graph).manifest(CANARY), digest=artifact.digest)
+    store.set_head("demo", CANARY, store.add_manifest(changed))
     check = next(check for check in graph.checks if check.name == CANARY_CHECK)
     assert not judge(graph, check, "run-1").passed
 

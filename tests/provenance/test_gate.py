@@ -61,6 +61,36 @@ def test_a_verdict_against_another_production_is_stale() -> None:
     assert decision([good(against={"production": "2" * 64})], production="2" * 64).allowed
 
 
+def test_that_nothing_was_in_production_holds_until_something_is() -> None:
+    assert decision([good(against={"production": ""})]).allowed
+    (refused,) = decision([good(against={"production": ""})], production="2" * 64).refusals
+    assert (refused.state, refused.digest) == ("stale", ADAPTER)
+    assert "another production (none)" in refused.reason
+
+
+def test_of_two_in_the_lineage_the_nearest_counts() -> None:
+    older, newer = "c" * 64, "d" * 64
+    requirements = [Requirement("eval_scores", "good", {})]
+    nodes = [
+        Node("e", manifest("eval_scores", ADAPTER), 0),
+        Node("o", manifest("merged_model", older), 1),
+        Node("n", manifest("merged_model", newer), 0),
+    ]
+
+    def allowed(judged: str) -> bool:
+        made = verdict("eval_scores", ADAPTER, against={"merged_model": judged})
+        return decide(nodes, requirements, {("eval_scores", ADAPTER): [made]}).allowed
+
+    assert allowed(newer)
+    assert not allowed(older)
+
+
+def test_todays_golden_set_counts_whatever_the_lineage_holds() -> None:
+    made = [good(against={"golden_set": GOLDEN})]
+    assert decision(made, golden_set=GOLDEN).allowed
+    assert decision(made, golden_set="d" * 64).refusals[0].state == "stale"
+
+
 def test_a_verdict_on_other_evidence_is_stale() -> None:
     def state(verdict: Verdict, evidence: str) -> str:
         requirements = [Requirement("adapter", "good", {"minimum": 1})]

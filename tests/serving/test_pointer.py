@@ -74,6 +74,24 @@ def test_promoting_the_current_version_again_changes_nothing(tmp_path: Path) -> 
         assert store.moves(MODEL) == [first]
 
 
+def test_a_promotion_decided_over_another_production_is_refused(tmp_path: Path) -> None:
+    filled(tmp_path, 3)
+    over = digest_of(f"{MODEL}-v0001")
+    with PointerStore(tmp_path) as store:
+        store.promote(MODEL, "v0001", by="ana", reason="first", over="")
+        store.promote(MODEL, "v0002", by="ana", reason="better", over=over)
+        # The first to come may have stopped the other already: the reason stays the same.
+        store.set_state(MODEL, f"{MODEL}-v0003", "stopped")
+        with pytest.raises(PointerError) as refused:
+            store.promote(MODEL, "v0003", by="bob", reason="better", over=over)
+        assert store.promote(MODEL, "v0002", by="bob", reason="again", over=over).by == "ana"
+        assert len(store.moves(MODEL)) == 2
+    told = str(refused.value)
+    assert told.startswith(f"{MODEL}-v0003 ({digest_of(f'{MODEL}-v0003')[:12]}) is refused: ")
+    assert f"production moved to {MODEL}-v0002" in told
+    assert f"decided over {over[:12]}; eval_scores.not_worse_than_production" in told
+
+
 def test_only_a_ready_version_becomes_current(tmp_path: Path) -> None:
     with PointerStore(tmp_path) as store:
         store.record_version(a_version(1, "starting"))
