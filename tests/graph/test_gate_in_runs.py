@@ -51,7 +51,11 @@ def moves(reading: Reading) -> list[Move]:
 
 @pytest.fixture(scope="module")
 def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("dagster"))) as made:
+    # Two runs at once in one process would each take the other's output for its own.
+    module = "dagster._core.storage.noop_compute_log_manager"
+    silent = {"module": module, "class": "NoOpComputeLogManager"}
+    folder = str(tmp_path_factory.mktemp("dagster"))
+    with dg.DagsterInstance.local_temp(folder, {"compute_logs": silent}) as made:
         yield made
 
 
