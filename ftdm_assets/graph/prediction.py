@@ -13,7 +13,8 @@ from typing import Any
 from ftdm_assets.graph.plan import Reading, Tools
 from ftdm_assets.provenance.digests import json_digest
 from ftdm_assets.provenance.files import jsonl_bytes, read_jsonl, write_bytes
-from golden.client import AskSettings, chat_body
+from golden.client import AskSettings, example_body
+from golden.completion import usage_of
 from golden.examples import Example
 from golden.general import (
     GeneralScores,
@@ -25,7 +26,7 @@ from golden.general import (
     request_rows,
     score_general,
 )
-from golden.harness import latency_of
+from golden.pace import Pace, pace_of
 from golden.tasks import Scores, TaskKind
 from serving.engine import engine_command
 
@@ -43,8 +44,13 @@ class Scored:
 
     task: Scores
     general: GeneralScores
-    latency: Mapping[str, float]
+    pace: Pace
     probe_tokens: tuple[int, ...] = ()
+
+    @property
+    def latency(self) -> Mapping[str, float]:
+        """Return how long an answer took, in seconds."""
+        return self.pace.latency
 
     def document(self) -> dict[str, Any]:
         """Return the scores as a JSON document, without timings: those differ every time."""
@@ -88,25 +94,73 @@ def predict(
     asking: AskSettings,
     render_question: Callable[[str, str], str],
     probe: bool = False,
+    examples: Sequence[Example] | None = None,
+    read: Callable[[str], str] = str,
 ) -> Scored:
-    """Ask the model in a folder the golden and the general questions, and score the answers."""
-    examples, questions = examples_of(reading), read_questions(questions_path(reading))
-    general = request_rows(questions, name, render_question)
+    """Ask the model in a folder the golden and the general questions, and score the answers.
+
+    ``examples`` are some of the golden ones; left out, all. ``read`` gives what an answer means.
+    """
+    examples = examples_of(reading) if examples is None else examples
+    questions = read_questions(questions_path(reading))
     requests = golden_requests(examples, asking)
-    requests += [{**row, "id": f"general:{row['id']}"} for row in general]
+    requests += _general_requests(questions, name, render_question)
     if probe:
         requests.append(_probe_request(name))
-    timeout = reading.model.settings.serving.startup_timeout_s
-    served = Served(folder, name, max_model_len, timeout)
+    served = _served(reading, folder, name, max_model_len)
     rows = ask_served(reading.home / "work", tools, served, requests)
     told = rows.pop(_PROBE_ID, None)
-    answers = answers_of(rows)
+    answers = {key: read(text or "") for key, text in answers_of(rows).items()}
     return Scored(
         task_scores(examples, answers, reading.model.task_kind()),
         _general_scores(questions, rows),
-        latency_of(row["latency_s"] for key, row in rows.items() if key.startswith("golden:")),
+        _pace([row for key, row in rows.items() if key.startswith("golden:")]),
         tuple(told["response"]["tokens"]) if told else (),
     )
+
+
+def general_ability(
+    reading: Reading,
+    tools: Tools,
+    *,
+    folder: Path,
+    name: str,
+    max_model_len: int,
+    render_question: Callable[[str, str], str],
+) -> GeneralScores:
+    """Ask the model in a folder the general questions only."""
+    questions = read_questions(questions_path(reading))
+    requests = _general_requests(questions, name, render_question)
+    served = _served(reading, folder, name, max_model_len)
+    return _general_scores(questions, ask_served(reading.home / "work", tools, served, requests))
+
+
+def progress(tools: Tools, total: int) -> Callable[[int, int], None]:
+    """Return what says in the log how many golden examples an endpoint has answered."""
+    step = max(total // 5, 1)
+
+    def say(done: int, total: int) -> None:
+        if done % step == 0 or done == total:
+            tools.say(f"{done} of {total} golden examples answered")
+
+    return say
+
+
+def _served(reading: Reading, folder: Path, name: str, max_model_len: int) -> Served:
+    timeout = reading.model.settings.serving.startup_timeout_s
+    return Served(folder, name, max_model_len, timeout)
+
+
+def _pace(rows: Sequence[Mapping[str, Any]]) -> Pace:
+    seconds = [float(row["latency_s"]) for row in rows]
+    return pace_of(seconds, CONCURRENCY, [usage_of(row["response"]) for row in rows])
+
+
+def _general_requests(
+    questions: Sequence[Question], name: str, render: Callable[[str, str], str]
+) -> list[dict[str, Any]]:
+    rows = request_rows(questions, name, render)
+    return [{**row, "id": f"general:{row['id']}"} for row in rows]
 
 
 def candidate_asking(name: str, max_new_tokens: int) -> AskSettings:
@@ -120,7 +174,7 @@ def golden_requests(examples: Sequence[Example], asking: AskSettings) -> list[di
         {
             "id": f"golden:{e.example_id}",
             "path": "/v1/chat/completions",
-            "body": chat_body(e.input, asking),
+            "body": example_body(e, asking),
         }
         for e in examples
     ]
