@@ -56,7 +56,7 @@ def highest_class(
         ValueError: if it is not allowed there.
     """
     found = {model.settings.labels.data_class, *(row["data_class"] for row in records)}
-    highest = max(found, key=DATA_CLASSES.index)
+    highest: str = max(found, key=DATA_CLASSES.index)
     if highest not in classes_up_to(endpoint.allowed_data_class):
         raise ValueError(
             f"{SETTING}: labels and golden set are {highest}, and {endpoint.url} may be sent what "

@@ -22,7 +22,6 @@ from ftdm_assets.graph.evidence import PRODUCTION, production
 from ftdm_assets.graph.golden_size import power_settings
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading, Tools
 from ftdm_assets.graph.task_view import task_view
-from ftdm_assets.graph.training import questions_digest
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.request_cost import machine_cost
 from ftdm_assets.tokens import TokenCounter
@@ -48,7 +47,7 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             # 5: the document says how many answers abstained; the facts, what can be told apart.
             version="5",
             config={
-                "questions": questions_digest(model),
+                "questions": prediction.questions_digest(model),
                 **model.task_config(),
                 "max_model_len": model.settings.serving.max_model_len,
             },

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ftdm_assets.graph.plan import Reading, Tools
-from ftdm_assets.provenance.digests import json_digest
+from ftdm_assets.model_folder import ModelFolder
+from ftdm_assets.provenance.digests import file_digest, json_digest
 from ftdm_assets.provenance.files import jsonl_bytes, read_jsonl, write_bytes
 from golden.client import AskSettings, example_body
 from golden.completion import usage_of
@@ -68,10 +69,15 @@ def examples_in(rows: Sequence[Mapping[str, Any]]) -> list[Example]:
     return sorted(examples, key=lambda example: example.example_id)
 
 
-def questions_path(reading: Reading) -> Path:
+def questions_path(model: ModelFolder) -> Path:
     """Return the general questions: the settings' file, else the package's own."""
-    named = reading.model.settings.general.questions
-    return reading.model.resolve(named) if named else PACKAGE_QUESTIONS
+    named = model.settings.general.questions
+    return model.resolve(named) if named else PACKAGE_QUESTIONS
+
+
+def questions_digest(model: ModelFolder) -> str:
+    """Return the digest of the general questions."""
+    return file_digest(questions_path(model))
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ def predict(
     ``examples`` are some of the golden ones; left out, all. ``read`` gives what an answer means.
     """
     examples = examples_of(reading) if examples is None else examples
-    questions = read_questions(questions_path(reading))
+    questions = read_questions(questions_path(reading.model))
     requests = golden_requests(examples, asking)
     requests += _general_requests(questions, name, render_question)
     if probe:
@@ -129,7 +135,7 @@ def general_ability(
     render_question: Callable[[str, str], str],
 ) -> GeneralScores:
     """Ask the model in a folder the general questions only."""
-    questions = read_questions(questions_path(reading))
+    questions = read_questions(questions_path(reading.model))
     requests = _general_requests(questions, name, render_question)
     served = _served(reading, folder, name, max_model_len)
     return _general_scores(questions, ask_served(reading.home / "work", tools, served, requests))
