@@ -137,7 +137,12 @@ def test_nothing_is_asked_where_the_data_may_not_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[object] = []
-    with serve(lambda body: asked.append(body) or "card") as url:
+
+    def answer(body: dict[str, Any]) -> str:
+        asked.append(body)
+        return "card"
+
+    with serve(answer) as url:
         settings = endpoint(url, allowed_data_class="public")
         stage = stage_of(tmp_path, monkeypatch, baseline={"endpoint": settings})
         with pytest.raises(ValueError, match="allowed_data_class: internal if its operator may"):
