@@ -20,7 +20,8 @@ class Cost:
 
     def __str__(self) -> str:
         """Return it as a person reads it."""
-        return f"{self.amount:.3g} {self.currency}"
+        amount = f"{self.amount:.2f}" if self.amount >= 1 else f"{self.amount:.3g}"
+        return f"{amount} {self.currency}"
 
 
 def token_cost(usage: Usage | None, price: TokenPriceSettings | None) -> Cost | None:

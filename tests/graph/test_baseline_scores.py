@@ -1,6 +1,7 @@
 """The asset and its check, with a local endpoint and an engine that has one answer."""
 
 import json
+import shutil
 import stat
 import sys
 from pathlib import Path
@@ -8,9 +9,12 @@ from typing import Any
 
 import pytest
 
-from ftdm_assets.baseline_settings import BaselineSettings
+from ftdm_assets.baseline_settings import BaselineSettings, TokenPriceSettings
+from ftdm_assets.compute_settings import ComputeSettings
 from ftdm_assets.graph.comparison import Contender, baseline_contenders, comparison
 from ftdm_assets.graph.plan import Built
+from ftdm_assets.request_cost import machine_cost, token_cost
+from golden.completion import Usage
 from golden.pace import pace_of
 from tests.golden.endpoint import serve
 from tests.graph.stage import Stage
@@ -168,25 +172,51 @@ def test_the_base_model_is_prompted_through_the_engine(
     assert currency == "EUR"
     assert facts["tokens_per_request"] == {"input_tokens": 100, "output_tokens": 4}
     assert stage.judge("baseline_scores", "fine_tuning_justified").passed
-    _the_table_compares(stage, document, facts)
+    _the_candidate_is_compared(stage, facts)
 
 
-def _the_table_compares(stage: Stage, document: dict[str, Any], facts: Any) -> None:
-    model = stage.reading.model
-    before = baseline_contenders(model, document, facts)
-    candidate = Contender("this model", document["probe"], pace_of([0.5] * 9 + [2], 4, []), None)
-    lines = comparison(model, [*before, candidate]).splitlines()
+def _the_candidate_is_compared(stage: Stage, facts: Any) -> None:
+    merged = stage.reading.home / "merged"
+    shutil.copytree(stage.reading.artifact("base_model").path, merged)
+    (merged / "chat_template.jinja").write_text(TEMPLATE)
+    (merged / "tokenizer_config.json").write_text('{"eos_token": "<end>"}')
+    stage.put("merged_model", Built(stage.reading.store.put_folder("model", merged)))
+    made = stage.graph.asset("eval_scores").build(stage.reading, stage.tools)
+    lines = made.tables["comparison"].splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:5]]
     assert [row[0] for row in cells] == [
-        "prompt: the base model SmolLM2-135M-Instruct", "linear probe", "this model"
+        "prompt: the base model SmolLM2-135M-Instruct", "linear probe", "**this model**"
     ]  # fmt: skip
-    assert cells[0][1:4] == ["50.0%", "37.7% to 62.3%", "60"]
-    assert [row[6] for row in cells] == ["16", "1", "4"]
+    assert cells[0][1:4] == cells[2][1:4] == ["50.0%", "37.7% to 62.3%", "60"]
+    assert [row[6] for row in cells] == ["16", "1", "16"]
     assert cells[0][7] == facts["cost_per_thousand_requests"]
-    assert cells[2][4:] == ["0.5", "2", "4", "-"]
-    # Facts of a manifest from before paces were kept.
-    old = comparison(model, baseline_contenders(model, document, {"latency": facts["latency"]}))
-    assert "| 60 | - | - | - | - |" in old
+    assert cells[2][7] == made.facts["cost_per_thousand_requests"]
+    assert all(row[7].endswith(" EUR") for row in cells)
+
+
+def test_what_was_not_measured_is_left_open(tmp_path: Path) -> None:
+    model = Stage(tmp_path, task={"instruction": "Sort.", "taxonomy": LABELS}).reading.model
+    task = {"correct": 30, "total": 60}
+    # The facts of a manifest from before paces were kept.
+    before = baseline_contenders(model, {"prompted": task}, {"latency": {"p50_s": 1, "p95_s": 2}})
+    unpriced = Contender("this model", task, pace_of([0.5] * 9 + [2], 4, []), None)
+    lines = comparison(model, [*before, unpriced]).splitlines()
+    assert "| prompt: the base model | 50.0% | 37.7% to 62.3% | 60 | - | - | - | - |" in lines
+    assert "| this model | 50.0% | 37.7% to 62.3% | 60 | 0.5 | 2 | 4 | - |" in lines
+
+
+def test_an_hour_s_price_is_that_of_the_machine_that_trains(tmp_path: Path) -> None:
+    pace, price = pace_of([0.5], 1, [Usage(1000, 10)]), {"per_hour": 7.2, "currency": "EUR"}
+    here = ComputeSettings.model_validate({"price": price})
+    # Two a second: a thousand take 500 s of an hour.
+    assert str(machine_cost(pace, here)) == "1.00 EUR"
+    modal = {"image": f"i@sha256:{64 * '0'}", "bucket": "s3://bucket", "gpu": "L40S"}
+    there = {"kind": "modal", "modal": modal, "price": price}
+    assert machine_cost(pace, ComputeSettings.model_validate(there)) is None
+    assert machine_cost(pace, ComputeSettings()) is None
+    tokens = TokenPriceSettings.model_validate(PRICE)
+    assert str(token_cost(pace.usage, tokens)) == "5.25 USD"
+    assert token_cost(None, tokens) is None
 
 
 def scored(stage: Stage, prompted: int, probe: int, **facts: Any) -> None:
