@@ -108,7 +108,7 @@ def _build_baseline(reading: Reading, tools: Tools) -> Built:
 
 
 def _probe(reading: Reading, tools: Tools, records: list[dict[str, Any]]) -> Probe | None:
-    if reading.model.settings.task.kind == "extraction":
+    if reading.model.settings.task.kind != "classification":
         tools.say(f"Linear probe: {NO_PROBE}")
         return None
     tools.say("Linear probe: TF-IDF and logistic regression on the cleaned dataset")

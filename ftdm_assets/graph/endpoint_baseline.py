@@ -37,9 +37,9 @@ class Asked:
 
     def scores(self, questions: Questions) -> Scores:
         """Return the scores of what the answers mean."""
-        told = self.answers.predictions
-        read = {key: self.form.read(text or "") for key, text in told.items()}
-        return questions.model.task_kind().score(questions.examples, read)
+        told = self.answers.predictions.items()
+        read = {f"golden:{key}": self.form.read(text or "") for key, text in told}
+        return prediction.task_scores(questions.examples, read, questions.model.task_kind())
 
     def pace(self, endpoint: EndpointSettings) -> Pace:
         """Return how fast the answers came, repeats and waiting included."""
