@@ -90,7 +90,7 @@ def _metrics(facts: VersionFacts) -> Iterator[dict[str, Any]]:
     for name, scores in (
         ("golden set", facts.task),
         ("general questions", facts.scores.get("general")),
-        ("golden set, prompted base model", facts.baseline.get("prompted")),
+        (f"golden set, {facts.prompted}", facts.baseline.get("prompted")),
     ):
         if scores:
             interval = wilson_interval(scores["correct"], scores["total"])

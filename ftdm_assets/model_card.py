@@ -143,7 +143,7 @@ def _training(facts: VersionFacts) -> str:
 def _scores(facts: VersionFacts) -> str:
     task, general = facts.task, facts.scores.get("general")
     rows = [_score("this version", task)]
-    for title, name in (("prompted base model", "prompted"), ("linear probe", "probe")):
+    for title, name in ((facts.prompted, "prompted"), ("linear probe", "probe")):
         if facts.baseline.get(name):
             rows.append(_score(title, facts.baseline[name]))
     if general:

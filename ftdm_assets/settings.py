@@ -5,12 +5,13 @@ Wrong YAML gets the key's path, what was expected, and an example.
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from ftdm_assets.baseline_settings import BaselineSettings
 from ftdm_assets.compute_settings import ComputeSettings
 from ftdm_assets.provenance.digests import json_digest
 from ftdm_assets.records.data_classes import DataClass, PersonalData, personal_data_choices
@@ -465,6 +466,7 @@ class DomainModelSettings(Section):
     sign_off: SignOffSettings = SignOffSettings()
     general: GeneralSettings = GeneralSettings()
     base_model: BaseModelSettings = BaseModelSettings()
+    baseline: BaselineSettings = BaselineSettings()
     training: TrainingSettings = TrainingSettings()
     compute: ComputeSettings = ComputeSettings()
     gates: GateSettings = GateSettings()
@@ -473,6 +475,17 @@ class DomainModelSettings(Section):
     signing: SigningSettings = SigningSettings()
     serving: ServingSettings = ServingSettings()
     canary: CanarySettings = CanarySettings()
+
+    @model_validator(mode="after")
+    def _has_the_probe_that_gates(self) -> "DomainModelSettings":
+        if self.baseline.probe_gates and self.task.kind != "classification":
+            raise PydanticCustomError(
+                "no_probe",
+                "no `baseline.probe_gates` with kind {kind}: a linear probe answers with labels "
+                "only",
+                {"kind": self.task.kind},
+            )
+        return self
 
     def digest(self) -> str:
         """Return the digest of the whole configuration."""
@@ -551,7 +564,7 @@ def _explain(error: dict[str, Any]) -> str:
     if error["type"] in {"missing", "needed"}:
         return f"{path}: this key is needed{hint}"
     expected = str(error["msg"]).removeprefix("Input should be ")
-    if error["type"] == "secret":  # What was found is not repeated.
+    if error["type"] in {"secret", "no_probe"}:  # What was found is secret, or the whole file.
         return f"{path}: expected {expected}"
     return f"{path}: expected {expected}, found {error['input']!r}{hint}"
 
@@ -565,10 +578,12 @@ def _section(location: list[Any]) -> type[BaseModel]:
     section: type[BaseModel] = DomainModelSettings
     for part in location:
         field = section.model_fields.get(str(part))
-        if field is None or not isinstance(field.annotation, type):
+        if field is None:
             return section
-        if issubclass(field.annotation, BaseModel):
-            section = field.annotation
+        # A section that may be left out is `Section | None`.
+        kinds = (field.annotation, *get_args(field.annotation))
+        inner = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        section = inner[0] if inner else section
     return section
 
 

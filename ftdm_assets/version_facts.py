@@ -62,6 +62,12 @@ class VersionFacts:
         return found[-1] if found else self.allowed_data_class
 
     @property
+    def prompted(self) -> str:
+        """Return what the prompted baseline was: the base model, or an endpoint's model."""
+        endpoint = self.baseline.get("endpoint")
+        return f"prompted {endpoint['model']}" if endpoint else "prompted base model"
+
+    @property
     def task(self) -> Mapping[str, Any]:
         """Return the scores on the golden set."""
         task: Mapping[str, Any] = self.scores["task"]

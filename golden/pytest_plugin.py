@@ -149,7 +149,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("pytest golden asks every example once: leave --numprocesses out")
     try:
         config.stash[_KEPT] = _sitting(config.option)
-    except GoldenError as error:
+    except (GoldenError, EndpointError) as error:
         raise pytest.UsageError(str(error)) from error
 
 

@@ -38,6 +38,13 @@ def written(
         ({"task": {"kind": "guess", "instruction": "x", "taxonomy": ["a"]}}, "found 'guess'"),
         ({"base_model": {"source": "s3"}}, "attributes.base_model.source"),
         ({"safety": {"maximum_obeyed": 2}}, "attributes.safety.injected: this key is needed"),
+        ({"baseline": {"endpoint": {"url": "https://a/v1"}}}, "example: `model: a-large-model`"),
+        ({"baseline": {"endpoint": {"url": "https://a/v1", "model": "m", "key": "k"}}},
+         "baseline.endpoint.key: there is no such key; expected one of: url, model, key_env"),
+        ({"baseline": {"endpoint": {"url": "https://a/v1", "model": "m", "body": {"model": 1}}}},
+         "baseline.endpoint.body: expected no `model`, it is set here"),
+        ({"baseline": {"constrain": "on"}}, "baseline.constrain: expected 'auto' or 'off'"),
+        ({"baseline": {"sample": 10}}, "baseline.sample: expected greater than or equal to 50"),
     ],
 )  # fmt: skip
 def test_a_mistake_names_its_key_and_an_example(
@@ -116,6 +123,43 @@ def test_secrets_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.M
     change = {"registry": {"tracking_uri": "{{ env.TRACKING }}"}}
     settings = load_settings(written(tmp_path, {**GOOD, **change}))
     assert settings.registry.tracking_uri == "http://127.0.0.1:5000"
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        {"url": "https://user:s3cret@a/v1", "model": "m"},
+        {"url": "https://a/v1?key=s3cret", "model": "m"},
+        {"url": "https://a/v1", "model": "m", "body": {"api_key": "s3cret"}},
+    ],
+)
+def test_a_secret_in_the_endpoint_is_refused_unseen(
+    tmp_path: Path, endpoint: dict[str, Any]
+) -> None:
+    with pytest.raises(SettingsError, match="the key comes from `key_env`") as error:
+        load_settings(written(tmp_path, {**GOOD, "baseline": {"endpoint": endpoint}}))
+    assert "s3cret" not in str(error.value)
+
+
+def test_off_is_a_word_and_shots_follow_who_answers(tmp_path: Path) -> None:
+    path = written(tmp_path, GOOD)
+    bare = "attributes:\n  baseline: {constrain: off}\n"
+    path.write_text(path.read_text().replace("attributes:\n", bare))
+    assert load_settings(path).baseline.constrain == "off"
+    assert load_settings(path).baseline.choice() == "fixed"
+    endpoint = {"url": "https://a/v1", "model": "m"}
+    changed = load_settings(written(tmp_path, {**GOOD, "baseline": {"endpoint": endpoint}}))
+    assert changed.baseline.choice() == "nearest"
+
+
+def test_a_probe_gates_labels_only(tmp_path: Path) -> None:
+    task = {"kind": "extraction", "instruction": "x", "schema": "schema.json"}
+    change = {"task": task, "baseline": {"probe_gates": True}}
+    with pytest.raises(
+        SettingsError, match=r"no `baseline\.probe_gates` with kind extraction"
+    ) as error:
+        load_settings(written(tmp_path, {**GOOD, **change}))
+    assert "labels.jsonl" not in str(error.value)
 
 
 def test_every_shipped_model_loads() -> None:

@@ -1,55 +1,135 @@
 """The baselines that fine-tuning has to beat: a good prompt, and a linear probe."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 
 from golden.examples import Example
+from golden.json_values import parse_json
 from golden.metrics import ClassificationScores, score_classification
 
-_SHOTS = 4
-_SHOT_CHARACTERS = 200
+# Who holds an answer to its form: our engine, an OpenAI-compatible endpoint, or nobody.
+HeldBy = Literal["structured_outputs", "response_format", "nothing"]
+
+_CATEGORY = "category"
+_MARKS = " \t\n`\"'*."
+_TIMED = 200
 
 
-def few_shot_prompt(
-    instruction: str, taxonomy: Mapping[str, str], records: Sequence[Mapping[str, Any]]
-) -> str:
-    """Return the system message: the instruction, the taxonomy, and examples of training data.
+@dataclass(frozen=True)
+class AnswerForm:
+    """How a prompted model is told to answer, is held to it, and is read.
 
-    The examples are short records of as many different labels as there are shots, chosen by
-    digest, so that the same dataset always gives the same prompt.
+    Attributes:
+        told: the lines below the instruction.
+        word: what a shot's answer begins with.
+        shown: an output as a shot shows it.
+        read: an answer's text to the output that it means; what means none stays as it is.
+        body: the fields of a request that hold the answer to its form.
     """
-    lines = [instruction, "Answer with the category's name only.", "", "Categories:"]
-    lines += [f"- {label}: {text}" if text else f"- {label}" for label, text in taxonomy.items()]
-    return "\n".join([*lines, "", "Examples:", *_shots(records, "Category")]).rstrip()
+
+    told: tuple[str, ...]
+    word: str
+    shown: Callable[[str], str]
+    read: Callable[[str], str]
+    body: Mapping[str, Any]
+
+    def prompt(self, instruction: str, shots: Sequence[Mapping[str, Any]]) -> str:
+        """Return the system message: instruction, what may be answered, and the shots."""
+        lines = [instruction, *self.told]
+        lines += ["", "Examples:"] if shots else []
+        for shot in shots:
+            lines += [f"Text: {shot['input']}", f"{self.word}: {self.shown(shot['output'])}", ""]
+        return "\n".join(lines).rstrip()
 
 
-def few_shot_json_prompt(
-    instruction: str, schema: str, records: Sequence[Mapping[str, Any]]
-) -> str:
-    """Return the system message of an extraction: instruction, JSON schema, training examples."""
-    lines = [instruction, "Answer with JSON only, by this JSON schema:", schema, "", "Examples:"]
-    return "\n".join([*lines, *_shots(records, "JSON")]).rstrip()
+def label_form(taxonomy: Mapping[str, str], held: HeldBy) -> AnswerForm:
+    """Return the form of answers that are a label."""
+    labels = list(taxonomy)
+    as_json = held == "response_format"
+    name = json.dumps({_CATEGORY: "NAME"})
+    demand = f"Answer with JSON: {name}." if as_json else "Answer with the category's name only."
+    named = [f"- {label}: {text}" if text else f"- {label}" for label, text in taxonomy.items()]
+    return AnswerForm(
+        told=(demand, "", "Categories:", *named),
+        word="JSON" if as_json else "Category",
+        shown=lambda label: (
+            json.dumps({_CATEGORY: label}, ensure_ascii=False) if as_json else label
+        ),
+        read=lambda text: _label_in(text, labels),
+        body=_held(held, {"choice": labels}, _category_schema(labels)),
+    )
 
 
-def _shots(records: Sequence[Mapping[str, Any]], answer: str) -> list[str]:
-    lines: list[str] = []
-    shown: set[str] = set()
-    for record in sorted(records, key=lambda row: str(row["digest"])):
-        if len(shown) == _SHOTS:
-            break
-        if record["output"] not in shown and len(record["input"]) <= _SHOT_CHARACTERS:
-            shown.add(record["output"])
-            lines += [f"Text: {record['input']}", f"{answer}: {record['output']}", ""]
-    return lines
+def json_form(schema_text: str, schema: Mapping[str, Any], held: HeldBy) -> AnswerForm:
+    """Return the form of answers that are JSON by a schema."""
+    return AnswerForm(
+        told=("Answer with JSON only, by this JSON schema:", schema_text),
+        word="JSON",
+        shown=lambda output: output,
+        read=_without_fence,
+        body=_held(held, {"json": schema}, schema),
+    )
+
+
+def _held(held: HeldBy, ours: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    if held == "structured_outputs":
+        return {"structured_outputs": dict(ours)}
+    if held == "response_format":
+        named = {"name": "answer", "strict": True, "schema": dict(schema)}
+        return {"response_format": {"type": "json_schema", "json_schema": named}}
+    return {}
+
+
+def _category_schema(labels: Sequence[str]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {_CATEGORY: {"type": "string", "enum": list(labels)}},
+        "required": [_CATEGORY],
+        "additionalProperties": False,
+    }
+
+
+def _label_in(text: str, labels: Sequence[str]) -> str:
+    said = text.strip()
+    bare = _without_fence(said)
+    meant = (said, _category_in(bare), bare.removeprefix("Category:").strip(_MARKS))
+    return next((label for label in meant if label in labels), text)
+
+
+def _category_in(text: str) -> str:
+    try:
+        value = parse_json(text)
+    except ValueError:
+        return ""
+    return str(value.get(_CATEGORY, "")).strip() if isinstance(value, dict) else ""
+
+
+def _without_fence(text: str) -> str:
+    """Return what stands in a fence of Markdown, in which chat models like to put JSON."""
+    said = text.strip()
+    if not (said.startswith("```") and said.endswith("```") and "\n" in said):
+        return text
+    return said.split("\n", 1)[1].removesuffix("```").strip()
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A linear probe's scores, and the seconds that single answers took."""
+
+    scores: ClassificationScores
+    seconds: tuple[float, ...]
 
 
 def probe_scores(
     records: Sequence[Mapping[str, Any]], examples: Sequence[Example], labels: Sequence[str]
-) -> ClassificationScores:
+) -> Probe:
     """Train a linear probe on the cleaned dataset and score it on the golden set.
 
     TF-IDF over words and character n-grams with logistic regression: seconds, no GPU.
@@ -66,4 +146,11 @@ def probe_scores(
     predictions: dict[str, str | None] = {
         example.example_id: str(answer) for example, answer in zip(examples, answers, strict=True)
     }
-    return score_classification(examples, predictions, labels)
+    seconds = tuple(_seconds(probe, example.input) for example in examples[:_TIMED])
+    return Probe(score_classification(examples, predictions, labels), seconds)
+
+
+def _seconds(probe: Any, text: str) -> float:
+    started = time.perf_counter()
+    probe.predict([text])
+    return time.perf_counter() - started

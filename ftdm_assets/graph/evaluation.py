@@ -10,16 +10,24 @@ from typing import Any
 
 from ftdm_assets.chat import served_format
 from ftdm_assets.graph import prediction, safety
+from ftdm_assets.graph.comparison import (
+    TITLE,
+    Contender,
+    baseline_contenders,
+    comparison,
+    measured,
+)
 from ftdm_assets.graph.dataset import GENERAL_SYSTEM, trained_format
 from ftdm_assets.graph.evidence import CANDIDATE, PRODUCTION, made_from, production
 from ftdm_assets.graph.golden_size import power_settings
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading, Tools
 from ftdm_assets.graph.task_view import task_view
-from ftdm_assets.graph.training import questions_digest
 from ftdm_assets.model_folder import ModelFolder
+from ftdm_assets.request_cost import machine_cost
 from ftdm_assets.tokens import TokenCounter
 from golden.bootstrap import bootstrap_interval
 from golden.gates import Judgement, better, not_worse
+from golden.pace import Pace
 from golden.power import detectable_difference
 from golden.standard_gates import Gate, Levels, standard_gates
 from golden.statistics import exact, points_below, wilson_interval
@@ -39,7 +47,7 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             # 6: injected inputs are asked beside the golden examples.
             version="6",
             config={
-                "questions": questions_digest(model),
+                "questions": prediction.questions_digest(model),
                 **safety.config(model),
                 **model.task_config(),
                 "max_model_len": model.settings.serving.max_model_len,
@@ -158,13 +166,22 @@ def _build_scores(reading: Reading, tools: Tools) -> Built:
             "general_accuracy": scored.general.accuracy,
             **safety.facts(document),
             "prompted_accuracy": baseline["prompted"]["accuracy"],
-            "latency": dict(scored.latency),
+            **measured(scored.pace, machine_cost(scored.pace, model.settings.compute)),
             "template_digest": chat.digest,
             "probe_tokens": list(scored.probe_tokens),
         },
         attachments=kept,
         pictures=task_view(model).pictures(document["task"], baseline),
+        tables={TITLE: _comparison(reading, document["task"], scored.pace)},
     )
+
+
+def _comparison(reading: Reading, task: Document, pace: Pace) -> str:
+    """Return the table of this model beside its baselines."""
+    model, cost = reading.model, machine_cost(pace, reading.model.settings.compute)
+    facts = reading.manifest("baseline_scores").facts
+    before = baseline_contenders(model, reading.document("baseline_scores"), facts)
+    return comparison(model, [*before, Contender("**this model**", task, pace, cost)])
 
 
 _COUNTED = ("abstained", "no_json")

@@ -68,11 +68,9 @@ def _build_canary(reading: Reading, tools: Tools) -> Built:
         base_url=f"{stack.gateway_url(stack.Ports.from_environment())}/v1",
         max_tokens=model.settings.task.max_new_tokens,
     )
-    step = max(len(examples) // 5, 1)
+    say = prediction.progress(tools, len(examples))
     try:
-        taken = examine(
-            model.task_kind(), examples, settings, progress=lambda n, of: _say(tools, n, of, step)
-        )
+        taken = examine(model.task_kind(), examples, settings, progress=say)
     except EndpointError as error:
         raise ValueError(f"{error}; `ftdm up` starts what production needs") from error
     scores, latency = taken.scores, taken.latency
@@ -94,11 +92,6 @@ def _build_canary(reading: Reading, tools: Tools) -> Built:
             **{f"latency_{name}": seconds for name, seconds in latency.items()},
         },
     )
-
-
-def _say(tools: Tools, done: int, total: int, step: int) -> None:
-    if done % step == 0 or done == total:
-        tools.say(f"{done} of {total} golden examples answered")
 
 
 def _accuracy(reading: Reading, maximum: float) -> Outcome:

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ftdm_assets.graph.plan import Reading, Tools
-from ftdm_assets.provenance.digests import json_digest
+from ftdm_assets.model_folder import ModelFolder
+from ftdm_assets.provenance.digests import file_digest, json_digest
 from ftdm_assets.provenance.files import jsonl_bytes, read_jsonl, write_bytes
-from golden.client import AskSettings, chat_body
+from golden.client import AskSettings, example_body
+from golden.completion import usage_of
 from golden.examples import Example
 from golden.general import (
     GeneralScores,
@@ -25,8 +27,8 @@ from golden.general import (
     request_rows,
     score_general,
 )
-from golden.harness import latency_of
 from golden.injections import Injection, InjectionScores, score_injections
+from golden.pace import Pace, pace_of
 from golden.safety import INJECTED
 from golden.tasks import Scores, TaskKind
 from serving.engine import engine_command
@@ -48,9 +50,14 @@ class Scored:
 
     task: Scores
     general: GeneralScores
-    latency: Mapping[str, float]
+    pace: Pace
     probe_tokens: tuple[int, ...] = ()
     injected: InjectionScores | None = None
+
+    @property
+    def latency(self) -> Mapping[str, float]:
+        """Return how long an answer took, in seconds."""
+        return self.pace.latency
 
     def document(self) -> dict[str, Any]:
         """Return the scores as a JSON document, without timings: those differ every time."""
@@ -69,10 +76,15 @@ def examples_in(rows: Sequence[Mapping[str, Any]]) -> list[Example]:
     return sorted(examples, key=lambda example: example.example_id)
 
 
-def questions_path(reading: Reading) -> Path:
+def questions_path(model: ModelFolder) -> Path:
     """Return the general questions: the settings' file, else the package's own."""
-    named = reading.model.settings.general.questions
-    return reading.model.resolve(named) if named else PACKAGE_QUESTIONS
+    named = model.settings.general.questions
+    return model.resolve(named) if named else PACKAGE_QUESTIONS
+
+
+def questions_digest(model: ModelFolder) -> str:
+    """Return the digest of the general questions."""
+    return file_digest(questions_path(model))
 
 
 @dataclass(frozen=True)
@@ -95,31 +107,78 @@ def predict(
     asking: AskSettings,
     render_question: Callable[[str, str], str],
     probe: bool = False,
+    examples: Sequence[Example] | None = None,
     injections: Sequence[Injection] = (),
+    read: Callable[[str], str] = str,
 ) -> Scored:
     """Ask the model in a folder the golden and the general questions, and score the answers.
 
-    Injected inputs are asked as golden examples are, in the same run of the engine.
+    ``examples`` are some of the golden ones; left out, all. Injected inputs are asked as golden
+    examples are, in the same run of the engine. ``read`` gives what an answer means.
     """
-    examples, questions = examples_of(reading), read_questions(questions_path(reading))
-    general = request_rows(questions, name, render_question)
+    examples = examples_of(reading) if examples is None else examples
+    questions = read_questions(questions_path(reading.model))
     injected = [one.example for one in injections]
     requests = golden_requests([*examples, *injected], asking)
-    requests += [{**row, "id": f"general:{row['id']}"} for row in general]
+    requests += _general_requests(questions, name, render_question)
     if probe:
         requests.append(_probe_request(name))
-    timeout = reading.model.settings.serving.startup_timeout_s
-    served = Served(folder, name, max_model_len, timeout)
+    served = _served(reading, folder, name, max_model_len)
     rows = ask_served(reading.home / "work", tools, served, requests)
     told = rows.pop(_PROBE_ID, None)
-    answers, kind = answers_of(rows), reading.model.task_kind()
+    kind = reading.model.task_kind()
+    answers = {key: None if text is None else read(text) for key, text in answers_of(rows).items()}
     return Scored(
         task_scores(examples, answers, kind),
         _general_scores(questions, rows),
-        latency_of(rows[golden_id(example)]["latency_s"] for example in examples),
+        _pace([rows[golden_id(example)] for example in examples]),
         tuple(told["response"]["tokens"]) if told else (),
         score_injections(kind, injections, predictions(injected, answers)) if injections else None,
     )
+
+
+def general_ability(
+    reading: Reading,
+    tools: Tools,
+    *,
+    folder: Path,
+    name: str,
+    max_model_len: int,
+    render_question: Callable[[str, str], str],
+) -> GeneralScores:
+    """Ask the model in a folder the general questions only."""
+    questions = read_questions(questions_path(reading.model))
+    requests = _general_requests(questions, name, render_question)
+    served = _served(reading, folder, name, max_model_len)
+    return _general_scores(questions, ask_served(reading.home / "work", tools, served, requests))
+
+
+def progress(tools: Tools, total: int) -> Callable[[int, int], None]:
+    """Return what says in the log how many golden examples an endpoint has answered."""
+    step = max(total // 5, 1)
+
+    def say(done: int, total: int) -> None:
+        if done % step == 0 or done == total:
+            tools.say(f"{done} of {total} golden examples answered")
+
+    return say
+
+
+def _served(reading: Reading, folder: Path, name: str, max_model_len: int) -> Served:
+    timeout = reading.model.settings.serving.startup_timeout_s
+    return Served(folder, name, max_model_len, timeout)
+
+
+def _pace(rows: Sequence[Mapping[str, Any]]) -> Pace:
+    seconds = [float(row["latency_s"]) for row in rows]
+    return pace_of(seconds, CONCURRENCY, [usage_of(row["response"]) for row in rows])
+
+
+def _general_requests(
+    questions: Sequence[Question], name: str, render: Callable[[str, str], str]
+) -> list[dict[str, Any]]:
+    rows = request_rows(questions, name, render)
+    return [{**row, "id": f"general:{row['id']}"} for row in rows]
 
 
 def candidate_asking(name: str, max_new_tokens: int) -> AskSettings:
@@ -138,7 +197,7 @@ def golden_requests(examples: Sequence[Example], asking: AskSettings) -> list[di
         {
             "id": golden_id(e),
             "path": "/v1/chat/completions",
-            "body": chat_body(e.input, asking),
+            "body": example_body(e, asking),
         }
         for e in examples
     ]

@@ -7,27 +7,18 @@ from typing import Any
 
 from ftdm_assets import pictures
 from ftdm_assets.chat import base_format
-from ftdm_assets.graph import base_model, merged_model, prediction
-from ftdm_assets.graph.baseline import few_shot_json_prompt, few_shot_prompt, probe_scores
-from ftdm_assets.graph.dataset import GENERAL_SYSTEM, chat_format, trained_format
-from ftdm_assets.graph.evidence import made_from
+from ftdm_assets.graph import base_model, baseline_scores, merged_model, prediction
+from ftdm_assets.graph.dataset import trained_format
 from ftdm_assets.graph.kept_step import KeptStep, write_rows
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading, Tools
-from ftdm_assets.graph.task_view import baselines, task_view
 from ftdm_assets.graph.training_record import Training, environment_recorded, recorded
 from ftdm_assets.model_folder import ModelFolder
-from ftdm_assets.provenance.digests import file_digest
 from ftdm_assets.provenance.files import read_jsonl
 from ftdm_assets.token_table import token_table
 from ftdm_assets.tokens import TokenCounter
-from golden.client import AskSettings
-from golden.json_values import canonical_text
-from golden.statistics import exact
 
 GROUP = "training"
-_BASELINE_CONTEXT = 4096
 _EXAMPLES_SHOWN = 3
-NO_PROBE = "none, a linear probe answers with labels only"
 _SHOWN_CLASSES = {"public", "internal"}
 
 
@@ -36,25 +27,7 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
     settings = model.settings
     return [
         base_model.asset(model, GROUP),
-        AssetPlan(
-            name="baseline_scores",
-            group=GROUP,
-            description="What the prompted base model and a linear probe score on the golden set.",
-            build=_build_baseline,
-            # 4: the document says how many answers abstained.
-            version="4",
-            config={
-                "task": settings.task.model_dump(
-                    exclude={"taxonomy", "answer_schema"}, exclude_none=True
-                ),
-                **_answers_config(model),
-                "questions": questions_digest(model),
-            },
-            deps=("cleaned_dataset", "golden_set", "base_model"),
-            gated=True,
-            kinds=("vllm",),
-            gpu=True,
-        ),
+        baseline_scores.asset(model, GROUP),
         AssetPlan(
             name="adapter",
             group=GROUP,
@@ -78,19 +51,9 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
 
 def checks(model: ModelFolder) -> list[CheckPlan]:
     """Return the checks of this stage."""
-    gates = model.settings.gates
     return [
         *base_model.checks(model),
-        CheckPlan(
-            "baseline_scores",
-            "fine_tuning_justified",
-            "The prompted baseline is too far below the target to do without fine-tuning.",
-            lambda r: _justified(r, gates.baseline_margin_points),
-            {
-                task_view(model).target_name: task_view(model).target,
-                "margin_points": gates.baseline_margin_points,
-            },
-        ),
+        *baseline_scores.checks(model),
         CheckPlan("adapter", "loss_fell", "The loss is finite and fell.", _loss_fell),
         CheckPlan(
             "adapter",
@@ -107,92 +70,6 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
         ),
         *merged_model.checks(model),
     ]
-
-
-def _answers_config(model: ModelFolder) -> dict[str, Any]:
-    if model.settings.task.kind == "extraction":
-        return {"schema": model.schema()}
-    return {"taxonomy": model.taxonomy()}
-
-
-def questions_digest(model: ModelFolder) -> str:
-    """Return the digest of the general questions."""
-    named = model.settings.general.questions
-    path = model.resolve(named) if named else prediction.PACKAGE_QUESTIONS
-    return file_digest(path)
-
-
-def _build_baseline(reading: Reading, tools: Tools) -> Built:
-    model = reading.model
-    records = reading.records("cleaned_dataset")
-    family = base_format(reading.artifact("base_model").path)
-    context = model.settings.base_model.context_length or family.context_length
-    name = "baseline"
-    asking = AskSettings(
-        model=name,
-        base_url="",
-        system=_prompt(model, records),
-        max_tokens=model.settings.task.max_new_tokens + 16,
-        body={"structured_outputs": _constraint(model)},
-    )
-    scored = prediction.predict(
-        reading,
-        tools,
-        folder=reading.artifact("base_model").path,
-        name=name,
-        max_model_len=min(context, _BASELINE_CONTEXT),
-        asking=asking,
-        render_question=_question_renderer(reading),
-    )
-    view, task = task_view(model), scored.document()["task"]
-    probe = _probe(reading, tools, records)
-    document = {
-        "prompted": task,
-        "general": scored.document()["general"],
-        **({} if probe is None else {"probe": probe}),
-        "prompt": asking.system,
-    }
-    return Built(
-        reading.store.put_document("scores", document),
-        facts={
-            "prompted_accuracy": scored.task.accuracy,
-            "prompted_correct": scored.task.correct,
-            **({"linear_probe": NO_PROBE} if probe is None else {}),
-            **({} if probe is None else {"probe_accuracy": probe["accuracy"]}),
-            "general_accuracy": scored.general.accuracy,
-            "examples": scored.task.total,
-            "latency": dict(scored.latency),
-        },
-        pictures={"baselines": view.bars(baselines(document))},
-    )
-
-
-def _prompt(model: ModelFolder, records: list[dict[str, Any]]) -> str:
-    instruction = model.settings.task.instruction
-    if model.settings.task.kind == "extraction":
-        return few_shot_json_prompt(instruction, canonical_text(model.schema()), records)
-    return few_shot_prompt(instruction, model.taxonomy(), records)
-
-
-def _constraint(model: ModelFolder) -> dict[str, Any]:
-    """Return what the engine lets the baseline answer with."""
-    if model.settings.task.kind == "extraction":
-        return {"json": model.schema()}
-    return {"choice": model.labels()}
-
-
-def _probe(reading: Reading, tools: Tools, records: list[dict[str, Any]]) -> dict[str, Any] | None:
-    if reading.model.settings.task.kind == "extraction":
-        tools.say(f"Linear probe: {NO_PROBE}")
-        return None
-    tools.say("Linear probe: TF-IDF and logistic regression on the cleaned dataset")
-    examples = prediction.examples_of(reading)
-    return probe_scores(records, examples, reading.model.labels()).as_dict()
-
-
-def _question_renderer(reading: Reading) -> Any:
-    chat = chat_format(reading)
-    return lambda text, answer: "".join(chat.render(text, answer, GENERAL_SYSTEM))
 
 
 def _build_adapter(reading: Reading, tools: Tools) -> Built:
@@ -267,28 +144,6 @@ def _showable(
     every = reading.model.settings.cleaning.allowed_data_class in _SHOWN_CLASSES
     shown = [example for example in batch if every or example["record_id"] in general]
     return shown[:_EXAMPLES_SHOWN]
-
-
-def _justified(reading: Reading, margin: float) -> Outcome:
-    view, document = task_view(reading.model), reading.document("baseline_scores")
-    prompted = view.score(document["prompted"])
-    gap = float(100 * (exact(view.target) - prompted))
-    probe = document.get("probe")
-    beside = f"the linear probe scores {probe['accuracy']:.1%}" if probe else f"probe: {NO_PROBE}"
-    text = (
-        f"the prompted baseline's {view.measure} is {float(prompted):.1%}, {gap:.1f} points below "
-        f"the target of {view.target:.1%}; {beside}"
-    )
-    measured = {
-        f"prompted_{view.measure.lower().replace(' ', '_')}": float(prompted),
-        **({"probe_accuracy": probe["accuracy"]} if probe else {}),
-        "points_below_target": gap,
-    }
-    against = {"golden_set": made_from(reading, "baseline_scores", "golden_set")}
-    if 100 * (exact(view.target) - prompted) < exact(margin):
-        advice = f"{text}: less than {margin} points, so stay with the prompt"
-        return Outcome(False, advice, measured, against)
-    return Outcome(True, text, measured, against)
 
 
 def _loss_fell(reading: Reading) -> Outcome:

@@ -21,9 +21,18 @@ class Handler(BaseHTTPRequestHandler):
         self.answer({})
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.path == "/tokenize":
+            self.answer({"tokens": [1, 2]})
+            return
+        usage = {"prompt_tokens": 100, "completion_tokens": 4}
+        if "prompt_logprobs" in body:
+            # The first token has no log-probability; each byte is a token, all as likely.
+            told = [{str(byte): {"logprob": -1.0}} for byte in body["prompt"].encode()[1:]]
+            self.answer({"choices": [{"text": "", "prompt_logprobs": [None, *told]}]})
+            return
         message = {"role": "assistant", "content": ANSWER}
-        self.answer({"choices": [{"message": message, "finish_reason": "stop"}]})
+        self.answer({"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage})
 
     def answer(self, content: object) -> None:
         data = json.dumps(content).encode()

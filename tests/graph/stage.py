@@ -1,5 +1,6 @@
 """The training stage without Dagster and without an engine: real plans, real store, real steps."""
 
+import importlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -27,16 +28,19 @@ class StepsHere:
         self.said.append(message)
 
     def step(self, program: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
-        from gpu_steps import merge, prepare_base, train
         from gpu_steps.config import parse
         from gpu_steps.reporting import RecordingReporter
 
+        # Loaded by name: some need torch, predicting does not.
+        module = importlib.import_module(f"gpu_steps.{program}")
         kind, run = {
-            "prepare_base": (prepare_base.PrepareBase, prepare_base.prepare),
-            "train": (train.Train, train.train),
-            "merge": (merge.Merge, merge.merge),
+            "prepare_base": ("PrepareBase", "prepare"),
+            "train": ("Train", "train"),
+            "merge": ("Merge", "merge"),
+            "predict": ("Predict", "predict"),
         }[program]
-        run(parse(dict(config), kind, program), RecordingReporter())  # type: ignore[operator]
+        content = parse(dict(config), getattr(module, kind), program)
+        getattr(module, run)(content, RecordingReporter())
         return {}
 
 

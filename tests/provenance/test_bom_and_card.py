@@ -115,3 +115,14 @@ def test_the_shipped_documents_are_the_ones_that_are_stored(tmp_path: Path) -> N
     stored = next((tmp_path / "store" / "artifacts" / "ml_bom").glob("*/bom.cdx.json"))
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(stored.read_text()) is None
     assert made.root.manifest.attachments["ml_bom"]["digest"] == stored.parent.name
+
+
+def test_an_endpoint_s_model_is_named_as_the_baseline(facts: VersionFacts) -> None:
+    assert "| prompted base model |" in model_card(facts)
+    asked = {**BASELINE, "endpoint": {"url": "https://a/v1", "model": "large"}}
+    known = changed(facts, baseline=asked)
+    assert "| prompted large |" in model_card(known)
+    metrics = ml_bom(known)["metadata"]["component"]["modelCard"]["quantitativeAnalysis"]
+    assert "golden set, prompted large" in {
+        one.get("slice") for one in metrics["performanceMetrics"]
+    }
