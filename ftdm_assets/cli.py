@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from ftdm_assets.cli_keys import keys_app
 from ftdm_assets.cli_signing import signing_app
 from ftdm_assets.commands import output
 
@@ -250,6 +251,7 @@ def override(
 
 
 app.add_typer(signing_app, name="signing-key", no_args_is_help=True)
+app.add_typer(keys_app, name="keys", no_args_is_help=True)
 
 
 @app.command()

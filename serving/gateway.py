@@ -9,8 +9,8 @@ Invariants:
 - the pointer is read for every call, so a promotion or rollback needs no restart and no signal;
 - what is sent on is the caller's own request with nothing changed but `model`: decoding settings
   that the caller leaves out come from the model's generation_config.json;
-- a call passes `read` (limits, JSON, name), then `Upstream.send`; keys, cache and access log
-  belong between the two and need nothing of either.
+- a request passes the guard (its API key), `read` (limits, JSON, name, what the key may ask for),
+  then `Upstream.send`; the cache belongs between the last two and needs nothing of either.
 """
 
 import argparse
@@ -29,12 +29,14 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from serving.engine import HOST
 from serving.errors import ApiError, model_not_found
+from serving.guard import Guard, GuardMiddleware, check_model
 from serving.pointer import PointerStore
 from serving.router import REQUEST_TIMEOUT_S
 from serving.upstream import Call, Upstream
@@ -78,30 +80,33 @@ class Gateway:
         call = await self.read(request)
         return await self._upstream.send(call)
 
-    async def models(self, _: Request) -> Response:
-        """List what can be asked for: production, previous and every exact version that is up."""
-        return JSONResponse({"object": "list", "data": self._entries()})
+    async def models(self, request: Request) -> Response:
+        """List what the key may ask for: production, previous, every exact version that is up."""
+        key = request.state.key
+        listed = [one for one in self._entries() if key.allows(one["id"])]
+        return JSONResponse({"object": "list", "data": listed})
 
     async def model(self, request: Request) -> Response:
         """Describe one name."""
         asked = request.path_params["name"]
+        check_model(request.state.key, asked)
         return JSONResponse(_entry(asked, self._resolve(asked)))
 
     async def health(self, _: Request) -> Response:
-        """Say that the gateway is up, and what production is."""
-        current = {one.model: one.current for one in self._store.pointers()}
-        return JSONResponse({"status": "ok", "production": current})
+        """Say that the gateway is up, and nothing else: whoever asks has shown no key."""
+        return JSONResponse({"status": "ok"})
 
     async def read(self, request: Request) -> Call:
         """Read and check a request.
 
         Raises:
-            ApiError: Too large, no JSON object, or no model that is known here.
+            ApiError: Too large, no JSON object, or no model that is known here and to this key.
         """
         body = _parsed(await self._content(request))
         asked = body.get("model")
         if not isinstance(asked, str):
             raise ApiError(400, "`model` must be a string.", "invalid_value", param="model")
+        check_model(request.state.key, asked)
         self._resolve(asked)
         request_id = request.headers.get("x-request-id", "")[:128] or uuid.uuid4().hex
         return Call(request.url.path, body, lambda: self._resolve(asked), request_id)
@@ -147,12 +152,13 @@ def create_app(settings: GatewaySettings) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        gateway = Gateway(settings)
-        app.state.gateway = gateway
+        gateway, guard = Gateway(settings), Guard(settings.home)
+        app.state.gateway, app.state.guard = gateway, guard
         try:
             yield
         finally:
             await gateway.close()
+            guard.close()
 
     routes = [
         Route("/v1/chat/completions", _handler("complete"), methods=["POST"]),
@@ -167,7 +173,12 @@ def create_app(settings: GatewaySettings) -> Starlette:
         ClientDisconnect: _gone,
         Exception: _bug,
     }
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(GuardMiddleware)],
+        lifespan=lifespan,
+        exception_handlers=handlers,
+    )
 
 
 def _handler(name: str) -> Any:

@@ -21,6 +21,7 @@ from serving.deployment import EngineBuilder, resume
 from serving.engine import HOST, engine_command
 from serving.health import get_json, healthy_replicas, port_is_free
 from serving.home import Home, interpreter
+from serving.local_key import local_key
 from serving.pointer import PointerStore
 from serving.supervision import Program, ProgramStatus, Supervisor
 
@@ -99,6 +100,7 @@ def up(
     _check_port(supervisor, CACHE, ports.cache, "FTDM_CACHE_PORT")
     with PointerStore(folder):
         pass
+    local_key(folder)
     for program in (_cache(ports), _gateway(folder, ports), *extra_programs):
         supervisor.put(program)
         progress(f"{program.name} started")

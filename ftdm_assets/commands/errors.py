@@ -11,8 +11,10 @@ _USAGE = (
     "ftdm_assets.records.review.ReviewError",
     "ftdm_assets.sources.files.SourceError",
     "golden.tables.GoldenError",
+    "serving.api_keys.ApiKeyError",
     "serving.engine.EngineError",
     "serving.home.HomeError",
+    "serving.names.InvalidNameError",
 )
 _NO = (
     "ftdm_assets.compute.process.StepFailedError",

@@ -22,6 +22,7 @@ from ftdm_assets.registries.mlflow_registry import RegistryError
 from golden.client import AskSettings, EndpointError, ask_blocking
 from golden.examples import Example
 from serving import deployment, stack
+from serving.local_key import local_key
 from serving.pointer import PointerStore
 from serving.versions import Move, PointerError
 
@@ -205,6 +206,7 @@ def smoke_test(reading: Reading, name: str) -> dict[str, Any]:
     settings = AskSettings(
         model=name,
         base_url=f"{stack.gateway_url(stack.Ports.from_environment())}/v1",
+        api_key=local_key(reading.home),
         max_tokens=reading.model.settings.task.max_new_tokens,
         concurrency=4,
     )
