@@ -10,15 +10,17 @@ Invariants:
 - what is sent on is the caller's own request with nothing changed but `model`: decoding settings
   that the caller leaves out come from the model's generation_config.json;
 - a request passes the guard (its API key), `read` (limits, JSON, name, what the key may ask for),
-  then `Upstream.send`; the cache belongs between the last two and needs nothing of either.
+  then `Upstream.send`; the cache belongs between the last two and needs nothing of either, but to
+  set `cached` in the request's entry (`request.state.entry`);
+- the answer passes the request log, which holds its last byte until its entry is on the disk.
 """
 
 import argparse
+import asyncio
 import json
 import logging
 import sys
 import time
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -34,10 +36,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from serving import names
 from serving.engine import HOST
 from serving.errors import ApiError, model_not_found
 from serving.guard import Guard, GuardMiddleware, check_model
 from serving.pointer import PointerStore
+from serving.request_entry import RequestEntry, input_digest, input_secret, input_text
+from serving.request_recorder import RecorderMiddleware, recorder
 from serving.router import REQUEST_TIMEOUT_S
 from serving.upstream import Call, Upstream
 from serving.versions import UnknownModelError, Version
@@ -54,12 +59,14 @@ class GatewaySettings:
         max_body_bytes: A larger request is refused with 413.
         retry_for_s: How long a call that reaches nobody is tried again.
         answer_timeout_s: Longest silence of a replica within one answer.
+        keep_inputs: Whether the request log keeps the inputs themselves, beside their digests.
     """
 
     home: Path
     max_body_bytes: int = 4 * 1024 * 1024
     retry_for_s: float = 5.0
     answer_timeout_s: float = REQUEST_TIMEOUT_S + 10.0
+    keep_inputs: bool = False
 
 
 class Gateway:
@@ -69,6 +76,7 @@ class Gateway:
         self._settings = settings
         self._store = PointerStore(settings.home)
         self._upstream = Upstream(settings.retry_for_s, settings.answer_timeout_s)
+        self._secret = input_secret(settings.home)
 
     async def close(self) -> None:
         """Close the database and every connection."""
@@ -103,13 +111,18 @@ class Gateway:
             ApiError: Too large, no JSON object, or no model that is known here and to this key.
         """
         body = _parsed(await self._content(request))
-        asked = body.get("model")
+        asked, entry = body.get("model"), request.state.entry
+        self._note_input(entry, body)
         if not isinstance(asked, str):
             raise ApiError(400, "`model` must be a string.", "invalid_value", param="model")
+        entry.model = asked if names.is_asked(asked) else ""
         check_model(request.state.key, asked)
         self._resolve(asked)
-        request_id = request.headers.get("x-request-id", "")[:128] or uuid.uuid4().hex
-        return Call(request.url.path, body, lambda: self._resolve(asked), request_id)
+        return Call(request.url.path, body, lambda: self._resolve(asked), entry.request_id)
+
+    def _note_input(self, entry: RequestEntry, body: dict[str, Any]) -> None:
+        entry.input_digest = input_digest(self._secret, body)
+        entry.input = input_text(body) if self._settings.keep_inputs else None
 
     async def _content(self, request: Request) -> bytes:
         limit = self._settings.max_body_bytes
@@ -152,13 +165,14 @@ def create_app(settings: GatewaySettings) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        gateway, guard = Gateway(settings), Guard(settings.home)
-        app.state.gateway, app.state.guard = gateway, guard
+        gateway, guard, writer = Gateway(settings), Guard(settings.home), recorder(settings.home)
+        app.state.gateway, app.state.guard, app.state.recorder = gateway, guard, writer
         try:
             yield
         finally:
             await gateway.close()
             guard.close()
+            await asyncio.to_thread(writer.close)
 
     routes = [
         Route("/v1/chat/completions", _handler("complete"), methods=["POST"]),
@@ -175,7 +189,7 @@ def create_app(settings: GatewaySettings) -> Starlette:
     }
     return Starlette(
         routes=routes,
-        middleware=[Middleware(GuardMiddleware)],
+        middleware=[Middleware(RecorderMiddleware), Middleware(GuardMiddleware)],
         lifespan=lifespan,
         exception_handlers=handlers,
     )
@@ -237,11 +251,12 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m serving.gateway")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--keep-inputs", action="store_true")
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
     logging.Formatter.converter = time.gmtime
     uvicorn.run(
-        create_app(GatewaySettings(options.home)),
+        create_app(GatewaySettings(options.home, keep_inputs=options.keep_inputs)),
         host=HOST,
         port=options.port,
         access_log=False,

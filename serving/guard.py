@@ -33,15 +33,23 @@ class Guard:
         """Close the database."""
         self._store.close()
 
-    def admit(self, headers: Mapping[str, str]) -> ApiKey:
-        """Return the key that a request brings.
+    def identify(self, headers: Mapping[str, str]) -> ApiKey:
+        """Return the key that a request brings, whether it counts or not.
 
         Raises:
-            ApiError: 401, there is none that counts; 429, it has been used too often.
+            ApiError: 401, there is none, or one that is not known.
         """
         key = self._store.find(_bearer(headers))
         if key is None:
             raise _refused("This API key is not known here: `ftdm keys list` shows those that are.")
+        return key
+
+    def admit(self, key: ApiKey) -> None:
+        """Refuse a key that does not count.
+
+        Raises:
+            ApiError: 401, it has ended; 429, it has been used too often.
+        """
         state = key.state(datetime.now(UTC))
         if state != "valid":
             raise _refused(f"API key {key.key_id} is {state}: ask for another (`ftdm keys new`).")
@@ -49,14 +57,12 @@ class Guard:
         if wait:
             message = f"API key {key.key_id} may send {key.per_minute} requests a minute: "
             message += f"wait {wait} s."
-            headers = {"retry-after": str(wait)}
-            code = "rate_limit_exceeded"
-            raise ApiError(429, message, code, kind="requests", headers=dict(headers))
-        return key
+            later = {"retry-after": str(wait)}
+            raise ApiError(429, message, "rate_limit_exceeded", kind="requests", headers=later)
 
 
 class GuardMiddleware:
-    """Puts the key into the request's state, or answers in the application's place."""
+    """Puts the key into the request's state and entry, or answers in the application's place."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -64,12 +70,14 @@ class GuardMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on that may come in."""
         if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+            guard, state = scope["app"].state.guard, scope["state"]
             try:
-                key = scope["app"].state.guard.admit(Headers(scope=scope))
+                state["key"] = key = guard.identify(Headers(scope=scope))
+                state["entry"].key_id, state["entry"].key_name = key.key_id, key.name
+                guard.admit(key)
             except ApiError as error:
                 await error.response()(scope, receive, send)
                 return
-            scope.setdefault("state", {})["key"] = key
         await self._app(scope, receive, send)
 
 

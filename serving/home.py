@@ -72,6 +72,16 @@ class Home:
         return self.folder / "local.key"
 
     @property
+    def request_log(self) -> Path:
+        """The SQLite file with one row for every answer; its head lies beside it."""
+        return self.folder / "log" / "requests.db"
+
+    @property
+    def input_secret(self) -> Path:
+        """The secret of the digests in the request log; only its owner can read it."""
+        return self.folder / "log" / "requests.secret"
+
+    @property
     def run(self) -> Path:
         """Sockets, locks and what the supervisor was told."""
         return self.folder / "run"

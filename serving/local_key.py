@@ -7,12 +7,12 @@ Invariants:
   that is about to expire is left to do so: a call that has just read it still passes.
 """
 
-import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from serving.api_keys import ApiKey, Grant, KeyStore
 from serving.home import Home
+from serving.private_file import read_private, write_private
 
 NAME = "local"
 _DAYS = 365
@@ -28,29 +28,14 @@ def local_key(home: Path) -> str:
     """
     place = Home.at(home)
     with place.lock("local-key"), KeyStore(home) as store:
-        text = _read(place.local_key)
+        text = read_private(place.local_key)
         known = store.find(text) if text else None
         if known and _counts(known):
             return text
         made = store.new(Grant(NAME, days=_DAYS), by="this home")
-        _write(place.local_key, made.text)
+        write_private(place.local_key, made.text)
         return made.text
 
 
 def _counts(key: ApiKey) -> bool:
     return key.state(datetime.now(UTC) + _RENEWED) == "valid"
-
-
-def _read(path: Path) -> str:
-    return path.read_text(encoding="ascii", errors="replace").strip() if path.is_file() else ""
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.unlink(missing_ok=True)
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(f"{text}\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

@@ -27,6 +27,7 @@ from serving.supervision import Program, ProgramStatus, Supervisor
 
 GATEWAY, CACHE = "gateway", "cache"
 GATEWAY_PORT, CACHE_PORT = 8321, 8379
+INPUTS_VARIABLE = "FTDM_REQUEST_LOG_INPUTS"
 _READY_TIMEOUT_S = 30.0
 _PORT_PATIENCE_S = 2.0
 
@@ -219,10 +220,20 @@ def _gateway(folder: Path, ports: Ports) -> Program:
     root = str(Path(__file__).resolve().parents[1])
     return Program(
         GATEWAY,
-        (*argv, "--port", str(ports.gateway)),
+        (*argv, "--port", str(ports.gateway), *(["--keep-inputs"] if _keeps_inputs() else [])),
         {"PYTHONPATH": root, "PYTHONUNBUFFERED": "1"},
         stop_timeout_s=35,
     )
+
+
+def _keeps_inputs() -> bool:
+    text = os.environ.get(INPUTS_VARIABLE, "").strip()
+    if text not in ("", "keep"):
+        raise StackError(
+            f"{INPUTS_VARIABLE} is {text!r}: `keep` lets the request log keep inputs, nothing does "
+            "not."
+        )
+    return text == "keep"
 
 
 def _cache(ports: Ports) -> Program:

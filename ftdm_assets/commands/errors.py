@@ -23,6 +23,7 @@ _NO = (
     "ftdm_assets.provenance.hash_chain.ChainError",
     "ftdm_assets.provenance.store.StoreError",
     "ftdm_assets.registries.hub_repo.HubMismatchError",
+    "serving.request_log.RequestLogError",
     "serving.versions.PointerError",
 )
 _UNREACHABLE = (

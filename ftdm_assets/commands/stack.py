@@ -84,7 +84,8 @@ def dagster_programs(folder: Path) -> tuple[Program, ...]:
         "PYTHONPATH": str(root),
         "PYTHONUNBUFFERED": "1",
     }
-    for name in ("FTDM_MODELS", "FTDM_SERVING_PYTHON", "FTDM_GATEWAY_PORT", "FTDM_CACHE_PORT"):
+    ports = ("FTDM_GATEWAY_PORT", "FTDM_CACHE_PORT")
+    for name in ("FTDM_MODELS", "FTDM_SERVING_PYTHON", *ports, stack.INPUTS_VARIABLE):
         if os.environ.get(name):
             environment[name] = os.environ[name]
     address = ("--host", "127.0.0.1", "--port", str(ui_port()))
