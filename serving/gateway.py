@@ -8,7 +8,8 @@ weights gave it.
 Invariants:
 - the pointer is read for every call, so a promotion or rollback needs no restart and no signal;
 - what is sent on is the caller's own request with nothing changed but `model`: decoding settings
-  that the caller leaves out come from the model's generation_config.json;
+  that the caller leaves out come from the model's generation_config.json. A stream is asked to tell
+  its tokens at its end, for the request log; the caller sees that only if it asked for it;
 - a request passes the guard (its API key), `read` (limits, JSON, name, what the key may ask for),
   then `Upstream.send`; the cache belongs between the last two and needs nothing of either, but to
   set `cached` in the request's entry (`request.state.entry`);
@@ -118,11 +119,15 @@ class Gateway:
         entry.model = asked if names.is_asked(asked) else ""
         check_model(request.state.key, asked)
         self._resolve(asked)
-        return Call(request.url.path, body, lambda: self._resolve(asked), entry.request_id)
+        path, request_id = request.url.path, entry.request_id
+        return Call(path, body, lambda: self._resolve(asked), request_id, entry.note_usage)
 
     def _note_input(self, entry: RequestEntry, body: dict[str, Any]) -> None:
-        entry.input_digest = input_digest(self._secret, body)
-        entry.input = input_text(body) if self._settings.keep_inputs else None
+        try:
+            entry.input_digest = input_digest(self._secret, body)
+            entry.input = input_text(body) if self._settings.keep_inputs else None
+        except RecursionError as error:
+            raise ApiError(400, "The body is nested too deeply.", "invalid_json") from error
 
     async def _content(self, request: Request) -> bytes:
         limit = self._settings.max_body_bytes

@@ -89,11 +89,15 @@ class RequestEntry:
             for event in events.split(b"\n\n"):
                 self.note_answer(event.removeprefix(b"data:"))
 
+    def note_usage(self, usage: Mapping[str, Any]) -> None:
+        """Take the tokens that a replica has counted."""
+        self.prompt_tokens = _count(usage.get("prompt_tokens"))
+        self.completion_tokens = _count(usage.get("completion_tokens"))
+
     def _note(self, answer: dict[str, Any]) -> None:
         usage, error = answer.get("usage"), answer.get("error")
         if isinstance(usage, dict):
-            self.prompt_tokens = _count(usage.get("prompt_tokens"))
-            self.completion_tokens = _count(usage.get("completion_tokens"))
+            self.note_usage(usage)
         if isinstance(error, dict):
             self.error = str(error.get("code") or error.get("type") or "error")[:64]
 

@@ -144,6 +144,14 @@ def test_a_body_that_is_no_request(client: TestClient, content: bytes, code: str
     assert error_of(answer)["code"] == code
 
 
+def test_a_body_that_is_nested_deeply(client: TestClient) -> None:
+    for depth in (500, 800, 900, 940, 980, 1000):
+        body = b'{"model": "none", "a": ' + b"[" * depth + b"]" * depth + b"}"
+        answer = client.post(CHAT, content=body)
+        assert answer.status_code in (400, 404), depth
+        assert error_of(answer)["code"] in ("invalid_json", "model_not_found")
+
+
 def test_a_body_that_is_too_large(client: TestClient) -> None:
     answer = client.post(CHAT, json=chat("x" * LIMIT))
     assert answer.status_code == 413

@@ -101,11 +101,18 @@ def test_the_same_input_has_the_same_digest(client: TestClient, fake: Fake, tmp_
         assert (shown.stdout.strip() == one) is same
 
 
+@pytest.mark.parametrize("asked", [None, {"include_usage": True}, {"include_usage": False}])
 def test_a_stream_has_an_entry_of_its_beginning_and_of_its_end(
-    client: TestClient, fake: Fake
+    client: TestClient, fake: Fake, asked: dict[str, bool] | None
 ) -> None:
-    client.post(CHAT, json=chat("words=4", stream=True), headers=ids("stream"))
-    began, ended = entries(fake.home, "stream")
+    headers = ids(f"stream{asked and asked['include_usage']}")
+    body = chat("words=4", stream=True) | ({"stream_options": asked} if asked else {})
+    answer = client.post(CHAT, json=body, headers=headers)
+    # The caller sees the tokens only if it asked for them; the log has them unless it refused.
+    assert ('"usage"' in answer.text) is bool(asked and asked["include_usage"])
+    began, ended = entries(fake.home, headers["x-request-id"])
+    tokens = (ended["prompt_tokens"], ended["completion_tokens"])
+    assert tokens == ((None, None) if asked == {"include_usage": False} else (3, 4))
     assert (began["event"], ended["event"]) == ("stream_began", "stream_ended")
     assert began["id"] == ended["id"]
     assert began["streamed"]
