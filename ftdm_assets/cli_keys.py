@@ -21,7 +21,9 @@ def keys_new(
     per_minute: Annotated[
         int, typer.Option("--per-minute", min=0, help="Requests a minute; 0: no limit.")
     ] = 600,
-    admin: Annotated[bool, typer.Option("--admin", help="May move production.")] = False,
+    admin: Annotated[
+        bool, typer.Option("--admin", help="May move production, given as FTDM_API_KEY.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Make a key; its text is shown once and kept nowhere."""

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from ftdm_assets.cli import app
 from ftdm_assets.commands.errors import exit_code
-from serving.api_keys import ApiKeyError, Grant, KeyStore, key_id_of
+from serving.api_keys import ApiKeyError, Grant, KeyStore, key_id_of, who_moves
 from serving.local_key import local_key
 from serving.names import InvalidNameError
 from serving.rate_limit import RateLimits
@@ -117,6 +117,38 @@ def test_the_local_key_is_for_its_owner_and_made_anew_when_it_counts_no_more(
     assert local_key(tmp_path) != text
     path.write_text("torn")
     assert len(local_key(tmp_path)) == len(text)
+
+
+def test_a_key_moves_production_only_if_it_is_an_admins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with KeyStore(tmp_path) as store:
+        plain, admin = (
+            store.new(Grant("john"), by="t"),
+            store.new(Grant("jane", admin=True), by="t"),
+        )
+    monkeypatch.delenv("FTDM_API_KEY", raising=False)
+    assert who_moves(tmp_path, "root") == "root"
+    monkeypatch.setenv("FTDM_API_KEY", admin.text)
+    assert who_moves(tmp_path, "root") == f"jane (API key {admin.key.key_id}), root"
+    monkeypatch.setenv("FTDM_API_KEY", plain.text)
+    with pytest.raises(ApiKeyError, match="john may not move production"):
+        who_moves(tmp_path, "root")
+    with KeyStore(tmp_path) as store:
+        store.revoke(admin.key.key_id, by="t")
+    monkeypatch.setenv("FTDM_API_KEY", admin.text)
+    with pytest.raises(ApiKeyError, match="does not count here"):
+        who_moves(tmp_path, "root")
+
+
+def test_a_rollback_asks_who_moves_production(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FTDM_HOME", str(tmp_path))
+    with KeyStore(tmp_path) as store:
+        monkeypatch.setenv("FTDM_API_KEY", store.new(Grant("john"), by="t").text)
+    refused = CliRunner().invoke(app, ["rollback", "tickets"]).exception
+    assert isinstance(refused, ApiKeyError)
 
 
 def test_a_bucket_gives_its_minute_and_then_its_rate() -> None:
