@@ -143,6 +143,9 @@ class RequestLog:
         if self._db is not None and self.path.stat().st_ino != self._inode:
             raise RequestLogError(f"{self.path}: another file lies in its place; {REMEDY}")
         if self._db is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # For its owner only: it may hold inputs. SQLite gives its other files the same rights.
+            self.path.touch(mode=0o600)
             self._db = connect(self.path, "requests", _SCHEMA)
             self._inode = self.path.stat().st_ino
             self._head = self._first_head(self._db)

@@ -65,8 +65,8 @@ class RecorderMiddleware:
             await self._run(scope, receive, answer)
         except _StoppedError:
             pass
-        except NotWrittenError as error:
-            await _refusal(error).response()(scope, receive, answer.unrecorded)
+        except NotWrittenError:
+            await _refusal().response()(scope, receive, answer.unrecorded)
 
     async def _run(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         try:
@@ -154,7 +154,7 @@ class _Answer:
         try:
             await self.log.write(self._content(STREAM_ENDED))
         except NotWrittenError as error:
-            event = b"data: " + json.dumps(_refusal(error).body()).encode() + b"\n\n"
+            event = b"data: " + json.dumps(_refusal().body()).encode() + b"\n\n"
             await self.unrecorded({"type": "http.response.body", "body": event, "more_body": False})
             raise _StoppedError from error
 
@@ -171,5 +171,9 @@ def _is_last(piece: bytes) -> bool:
     return piece.startswith((_END, _ERROR)) or b"\n\n" + _END in piece or b"\n\n" + _ERROR in piece
 
 
-def _refusal(error: NotWrittenError) -> ApiError:
-    return unreachable(f"No request is answered while it cannot be recorded: {error}.")
+def _refusal() -> ApiError:
+    # Why is in the gateway's own log: paths and the like are not for callers.
+    return unreachable(
+        "No request is answered while the request log cannot be written: try again shortly, and "
+        "tell whoever runs this gateway."
+    )

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -54,6 +55,14 @@ def test_entries_come_back_in_order_and_the_head_counts_them(tmp_path: Path) -> 
     assert (report.head, report.problems, report.notes) == (head, [], [])
     assert [row.number for row in log.rows("2026-11-05")] == [5, 6, 7, 8, 9]
     assert list(log.rows("2027")) == []
+
+
+def test_the_log_is_for_its_owner_only(tmp_path: Path) -> None:
+    log = RequestLog(tmp_path)
+    log.append([entry(1)])
+    files = list(log.path.parent.glob("requests.db*"))
+    assert len(files) == 3
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
 
 
 def test_nothing_at_all_is_whole(tmp_path: Path) -> None:

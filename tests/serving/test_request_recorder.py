@@ -19,13 +19,15 @@ from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from ftdm_assets.cli import app as commands
+from serving import group_commit
 from serving.api_keys import Grant, KeyStore
 from serving.gateway import GatewaySettings
 from serving.group_commit import GroupCommit, NotWrittenError
+from serving.pointer import PointerStore
 from serving.request_log import RequestLog, RequestLogError
 from serving.request_recorder import RecorderMiddleware, recorder
 from tests.serving.serving_support import MODEL, bearer, digest_of
-from tests.serving.test_gateway import CHAT, Fake, chat, client_of
+from tests.serving.test_gateway import CHAT, Fake, a_version, chat, client_of, error_of
 from tests.serving.test_gateway import fake as fake
 
 SECRET = "a secret text words=3"
@@ -35,6 +37,12 @@ SECRET = "a secret text words=3"
 def client(fake: Fake) -> Iterator[TestClient]:
     with client_of(GatewaySettings(fake.home, retry_for_s=0.4)) as one:
         yield one
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a failure the log is tried again soon."""
+    monkeypatch.setattr(group_commit, "_REFUSE_FOR_S", 0.2)
 
 
 def entries(home: Path, request_id: str) -> list[dict[str, Any]]:
@@ -168,6 +176,27 @@ def test_the_log_can_be_verified_and_exported(client: TestClient, fake: Fake) ->
     assert done.exit_code == 1
 
 
+def test_a_gateway_whose_log_cannot_be_written_answers_nothing(
+    fake: Fake, tmp_path: Path, impatient: None
+) -> None:
+    with PointerStore(tmp_path) as store:
+        store.record_version(a_version(fake.url))
+        store.promote(MODEL, "v0001", by="t", reason="r")
+    in_the_way = RequestLog(tmp_path).path
+    in_the_way.mkdir(parents=True)
+    with client_of(GatewaySettings(tmp_path)) as client:
+        for stream in (False, True):
+            answer = client.post(CHAT, json=chat(stream=stream))
+            assert answer.status_code == 503
+            assert "while the request log cannot be written" in error_of(answer)["message"]
+            assert str(tmp_path) not in answer.text
+        assert client.get("/health").status_code == 200
+        in_the_way.rmdir()
+        time.sleep(0.25)
+        assert client.post(CHAT, json=chat()).status_code == 200
+    assert [row.number for row in RequestLog(tmp_path).rows()] == [1]
+
+
 class Disk:
     """A log whose disk waits until it is told to go on, or fails."""
 
@@ -260,7 +289,7 @@ def test_a_stream_begins_after_its_first_entry_and_ends_after_its_last() -> None
 
 
 @pytest.mark.parametrize("path", ["/whole", "/stream", "/broken", "/nowhere"])
-def test_no_entry_no_answer(path: str) -> None:
+def test_no_entry_no_answer(path: str, impatient: None) -> None:
     async def scenario() -> None:
         one = Recorded()
         one.disk.fails_from = 0
@@ -268,12 +297,12 @@ def test_no_entry_no_answer(path: str) -> None:
         assert one.sent[0]["status"] == 503
         error = json.loads(one.body())["error"]
         assert error["code"] == "unavailable"
-        assert "cannot be recorded: the disk is full; make room" in error["message"]
+        assert "while the request log cannot be written" in error["message"]
         # At once, without another try; then, when there is room, again.
-        with pytest.raises(NotWrittenError):
+        with pytest.raises(NotWrittenError, match="the disk is full; make room"):
             one.app.state.recorder.check()
         one.disk.fails_from, one.sent = 10**6, []
-        await asyncio.sleep(1.05)
+        await asyncio.sleep(0.25)
         await one.ask("/whole")
         assert one.sent[0]["status"] == 200
         one.app.state.recorder.close()
@@ -287,7 +316,7 @@ def test_a_stream_whose_end_cannot_be_recorded_has_no_end() -> None:
         one.disk.fails_from = 1
         await one.ask("/stream")
         assert b"[DONE]" not in one.body()
-        assert b"cannot be recorded" in one.body()
+        assert b"request log cannot be written" in one.body()
         assert one.sent[-1]["more_body"] is False
         one.app.state.recorder.close()
 
