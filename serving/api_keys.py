@@ -38,8 +38,10 @@ CREATE TABLE IF NOT EXISTS api_keys (
 CREATE TRIGGER IF NOT EXISTS api_keys_are_never_deleted BEFORE DELETE ON api_keys
     BEGIN SELECT RAISE(ABORT, 'keys are never deleted'); END;
 CREATE TRIGGER IF NOT EXISTS api_keys_only_end BEFORE UPDATE ON api_keys
-    WHEN OLD.revoked_at IS NOT NULL OR NEW.digest <> OLD.digest OR NEW.models <> OLD.models
-        OR NEW.admin <> OLD.admin OR NEW.expires_at > OLD.expires_at
+    WHEN OLD.revoked_at IS NOT NULL OR NEW.digest <> OLD.digest OR NEW.name <> OLD.name
+        OR NEW.models <> OLD.models OR NEW.admin <> OLD.admin
+        OR NEW.per_minute IS NOT OLD.per_minute
+        OR OLD.expires_at < coalesce(NEW.expires_at, '9999')
     BEGIN SELECT RAISE(ABORT, 'a key can only be ended'); END;
 """
 _COLUMNS = (

@@ -62,7 +62,10 @@ class Guard:
 
 
 class GuardMiddleware:
-    """Puts the key into the request's state and entry, or answers in the application's place."""
+    """Puts the key into the request's state and entry, or answers in the application's place.
+
+    The entry is the recorder's, which stands before it: refusals are recorded, too.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
