@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from ftdm_assets.cli_keys import keys_app
+from ftdm_assets.cli_request_log import request_log_app
 from ftdm_assets.cli_signing import signing_app
 from ftdm_assets.commands import output
 
@@ -220,12 +222,21 @@ def verify(
     access_log: Annotated[
         bool, typer.Option("--access-log", help="Only the access record; prints its head.")
     ] = False,
+    request_log: Annotated[
+        bool, typer.Option("--request-log", help="Only the gateway's request log; prints its head.")
+    ] = False,
     head: Annotated[
-        str | None, typer.Option(help="A head of the access record kept elsewhere: COUNT:DIGEST.")
+        str | None, typer.Option(help="A head of that log which was kept elsewhere: COUNT:DIGEST.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Compute every digest anew; check statements, signatures and the access record, offline."""
+    if request_log:
+        from ftdm_assets.commands.request_log import verify as verify_request_log
+
+        if target or access_log:
+            raise typer.BadParameter("--request-log stands alone")
+        raise typer.Exit(verify_request_log(head, as_json))
     from ftdm_assets.commands.verify import verify as command
 
     raise typer.Exit(command(target, access_log, head, as_json))
@@ -250,6 +261,8 @@ def override(
 
 
 app.add_typer(signing_app, name="signing-key", no_args_is_help=True)
+app.add_typer(keys_app, name="keys", no_args_is_help=True)
+app.add_typer(request_log_app, name="request-log", no_args_is_help=True)
 
 
 @app.command()

@@ -8,17 +8,20 @@ weights gave it.
 Invariants:
 - the pointer is read for every call, so a promotion or rollback needs no restart and no signal;
 - what is sent on is the caller's own request with nothing changed but `model`: decoding settings
-  that the caller leaves out come from the model's generation_config.json;
-- a call passes `read` (limits, JSON, name), then `Upstream.send`; keys, cache and access log
-  belong between the two and need nothing of either.
+  that the caller leaves out come from the model's generation_config.json. A stream is asked to tell
+  its tokens at its end, for the request log; the caller sees that only if it asked for it;
+- a request passes the guard (its API key), `read` (limits, JSON, name, what the key may ask for),
+  then `Upstream.send`; the cache belongs between the last two and needs nothing of either, but to
+  set `cached` in the request's entry (`request.state.entry`);
+- the answer passes the request log, which holds its last byte until its entry is on the disk.
 """
 
 import argparse
+import asyncio
 import json
 import logging
 import sys
 import time
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -29,13 +32,18 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from serving import names
 from serving.engine import HOST
 from serving.errors import ApiError, model_not_found
+from serving.guard import Guard, GuardMiddleware, check_model
 from serving.pointer import PointerStore
+from serving.request_entry import RequestEntry, input_digest, input_secret, input_text
+from serving.request_recorder import RecorderMiddleware, recorder
 from serving.router import REQUEST_TIMEOUT_S
 from serving.upstream import Call, Upstream
 from serving.versions import UnknownModelError, Version
@@ -52,12 +60,14 @@ class GatewaySettings:
         max_body_bytes: A larger request is refused with 413.
         retry_for_s: How long a call that reaches nobody is tried again.
         answer_timeout_s: Longest silence of a replica within one answer.
+        keep_inputs: Whether the request log keeps the inputs themselves, beside their digests.
     """
 
     home: Path
     max_body_bytes: int = 4 * 1024 * 1024
     retry_for_s: float = 5.0
     answer_timeout_s: float = REQUEST_TIMEOUT_S + 10.0
+    keep_inputs: bool = False
 
 
 class Gateway:
@@ -67,6 +77,7 @@ class Gateway:
         self._settings = settings
         self._store = PointerStore(settings.home)
         self._upstream = Upstream(settings.retry_for_s, settings.answer_timeout_s)
+        self._secret = input_secret(settings.home)
 
     async def close(self) -> None:
         """Close the database and every connection."""
@@ -78,33 +89,45 @@ class Gateway:
         call = await self.read(request)
         return await self._upstream.send(call)
 
-    async def models(self, _: Request) -> Response:
-        """List what can be asked for: production, previous and every exact version that is up."""
-        return JSONResponse({"object": "list", "data": self._entries()})
+    async def models(self, request: Request) -> Response:
+        """List what the key may ask for: production, previous, every exact version that is up."""
+        key = request.state.key
+        listed = [one for one in self._entries() if key.allows(one["id"])]
+        return JSONResponse({"object": "list", "data": listed})
 
     async def model(self, request: Request) -> Response:
         """Describe one name."""
         asked = request.path_params["name"]
+        check_model(request.state.key, asked)
         return JSONResponse(_entry(asked, self._resolve(asked)))
 
     async def health(self, _: Request) -> Response:
-        """Say that the gateway is up, and what production is."""
-        current = {one.model: one.current for one in self._store.pointers()}
-        return JSONResponse({"status": "ok", "production": current})
+        """Say that the gateway is up, and nothing else: whoever asks has shown no key."""
+        return JSONResponse({"status": "ok"})
 
     async def read(self, request: Request) -> Call:
         """Read and check a request.
 
         Raises:
-            ApiError: Too large, no JSON object, or no model that is known here.
+            ApiError: Too large, no JSON object, or no model that is known here and to this key.
         """
         body = _parsed(await self._content(request))
-        asked = body.get("model")
+        asked, entry = body.get("model"), request.state.entry
+        self._note_input(entry, body)
         if not isinstance(asked, str):
             raise ApiError(400, "`model` must be a string.", "invalid_value", param="model")
+        entry.model = asked if names.is_asked(asked) else ""
+        check_model(request.state.key, asked)
         self._resolve(asked)
-        request_id = request.headers.get("x-request-id", "")[:128] or uuid.uuid4().hex
-        return Call(request.url.path, body, lambda: self._resolve(asked), request_id)
+        path, request_id = request.url.path, entry.request_id
+        return Call(path, body, lambda: self._resolve(asked), request_id, entry.note_usage)
+
+    def _note_input(self, entry: RequestEntry, body: dict[str, Any]) -> None:
+        try:
+            entry.input_digest = input_digest(self._secret, body)
+            entry.input = input_text(body) if self._settings.keep_inputs else None
+        except RecursionError as error:
+            raise ApiError(400, "The body is nested too deeply.", "invalid_json") from error
 
     async def _content(self, request: Request) -> bytes:
         limit = self._settings.max_body_bytes
@@ -147,12 +170,14 @@ def create_app(settings: GatewaySettings) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        gateway = Gateway(settings)
-        app.state.gateway = gateway
+        gateway, guard, writer = Gateway(settings), Guard(settings.home), recorder(settings.home)
+        app.state.gateway, app.state.guard, app.state.recorder = gateway, guard, writer
         try:
             yield
         finally:
             await gateway.close()
+            guard.close()
+            await asyncio.to_thread(writer.close)
 
     routes = [
         Route("/v1/chat/completions", _handler("complete"), methods=["POST"]),
@@ -167,7 +192,12 @@ def create_app(settings: GatewaySettings) -> Starlette:
         ClientDisconnect: _gone,
         Exception: _bug,
     }
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(RecorderMiddleware), Middleware(GuardMiddleware)],
+        lifespan=lifespan,
+        exception_handlers=handlers,
+    )
 
 
 def _handler(name: str) -> Any:
@@ -226,11 +256,12 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m serving.gateway")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--keep-inputs", action="store_true")
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
     logging.Formatter.converter = time.gmtime
     uvicorn.run(
-        create_app(GatewaySettings(options.home)),
+        create_app(GatewaySettings(options.home, keep_inputs=options.keep_inputs)),
         host=HOST,
         port=options.port,
         access_log=False,

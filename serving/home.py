@@ -1,7 +1,7 @@
 """Where serving keeps its running state, all of it under one home folder.
 
-`serving.db` is the truth (pointer, versions, history); `run/` (sockets, what the supervisor was
-told) and `logs/` are derived from it and may be lost. `run/` is for its owner only.
+`serving.db` is the truth (pointer, versions, history, API keys); `run/` (sockets, what the
+supervisor was told) and `logs/` are derived from it and may be lost. `run/` is for its owner only.
 """
 
 import fcntl
@@ -63,8 +63,23 @@ class Home:
 
     @property
     def database(self) -> Path:
-        """The SQLite file with pointer, versions and history."""
+        """The SQLite file with pointer, versions, history and API keys."""
         return self.folder / "serving.db"
+
+    @property
+    def local_key(self) -> Path:
+        """The text of the API key for this home's own use; only its owner can read it."""
+        return self.folder / "local.key"
+
+    @property
+    def request_log(self) -> Path:
+        """The SQLite file with one row for every answer; its head lies beside it."""
+        return self.folder / "log" / "requests.db"
+
+    @property
+    def input_secret(self) -> Path:
+        """The secret of the digests in the request log; only its owner can read it."""
+        return self.folder / "log" / "requests.secret"
 
     @property
     def run(self) -> Path:

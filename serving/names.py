@@ -88,3 +88,12 @@ def parse_asked(name: str) -> Asked:
     if not at:
         return Asked(model, None)
     return Asked(model, which if which == PREVIOUS else full_version(model, which))
+
+
+def is_asked(name: str) -> bool:
+    """Say whether the `model` field of a request has one of the three forms."""
+    try:
+        parse_asked(name)
+    except InvalidNameError:
+        return False
+    return True

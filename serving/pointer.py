@@ -11,14 +11,14 @@ Invariants:
   it is one write and takes milliseconds. Nothing heavy is imported here.
 """
 
-import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from serving import names
+from serving.database import connect, transaction
 from serving.home import Home
 from serving.versions import (
     Kind,
@@ -58,15 +58,7 @@ class PointerStore:
     """A connection to the database of one home; use it as a context manager or close it."""
 
     def __init__(self, home: Path) -> None:
-        path = Home.at(home).database
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(path, timeout=10.0, isolation_level=None)
-        self._db.execute("PRAGMA busy_timeout = 10000")
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.execute("PRAGMA foreign_keys = ON")
-        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'moves'").fetchone():
-            self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+        self._db = connect(Home.at(home).database, "moves", _SCHEMA)
 
     def __enter__(self) -> "PointerStore":
         return self
@@ -87,7 +79,7 @@ class PointerStore:
         names.check_digest(version.digest)
         if names.full_version(version.model, version.version) != version.version:
             raise PointerError(f"Record {version.version!r} under its full name.")
-        with self._transaction():
+        with transaction(self._db):
             known = self._find(version.model, version.version)
             if known and known.digest != version.digest:
                 raise PointerError(
@@ -107,7 +99,7 @@ class PointerStore:
         Raises:
             UnknownModelError: There is no such version.
         """
-        with self._transaction():
+        with transaction(self._db):
             known = self.version(model, version)
             self._write(replace(known, state=state, changed_at=_now()))
 
@@ -185,7 +177,7 @@ class PointerStore:
         Raises:
             PointerError: The version is unknown or not ready, or production has moved since.
         """
-        with self._transaction():
+        with transaction(self._db):
             target = self.version(model, version)
             pointer = self.pointer(model)
             before = pointer.current if pointer else None
@@ -229,7 +221,7 @@ class PointerStore:
             raise PointerError(f"{target.version} is in production already.")
         if check:
             check(target)
-        with self._transaction():
+        with transaction(self._db):
             # Whoever moved the pointer meanwhile decided on newer facts than this caller had.
             if self.pointer(model) != pointer:
                 raise PointerError(f"{model}'s pointer has just moved: look at it and try again.")
@@ -281,16 +273,6 @@ class PointerStore:
             "state = excluded.state, changed_at = excluded.changed_at",
             version_row(version),
         )
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
 
 
 def promote(home: Path, model: str, version: str, *, by: str, reason: str) -> Move:

@@ -21,11 +21,13 @@ from serving.deployment import EngineBuilder, resume
 from serving.engine import HOST, engine_command
 from serving.health import get_json, healthy_replicas, port_is_free
 from serving.home import Home, interpreter
+from serving.local_key import local_key
 from serving.pointer import PointerStore
 from serving.supervision import Program, ProgramStatus, Supervisor
 
 GATEWAY, CACHE = "gateway", "cache"
 GATEWAY_PORT, CACHE_PORT = 8321, 8379
+INPUTS_VARIABLE = "FTDM_REQUEST_LOG_INPUTS"
 _READY_TIMEOUT_S = 30.0
 _PORT_PATIENCE_S = 2.0
 
@@ -99,6 +101,7 @@ def up(
     _check_port(supervisor, CACHE, ports.cache, "FTDM_CACHE_PORT")
     with PointerStore(folder):
         pass
+    local_key(folder)
     for program in (_cache(ports), _gateway(folder, ports), *extra_programs):
         supervisor.put(program)
         progress(f"{program.name} started")
@@ -217,10 +220,20 @@ def _gateway(folder: Path, ports: Ports) -> Program:
     root = str(Path(__file__).resolve().parents[1])
     return Program(
         GATEWAY,
-        (*argv, "--port", str(ports.gateway)),
+        (*argv, "--port", str(ports.gateway), *(["--keep-inputs"] if _keeps_inputs() else [])),
         {"PYTHONPATH": root, "PYTHONUNBUFFERED": "1"},
         stop_timeout_s=35,
     )
+
+
+def _keeps_inputs() -> bool:
+    text = os.environ.get(INPUTS_VARIABLE, "").strip()
+    if text not in ("", "keep"):
+        raise StackError(
+            f"{INPUTS_VARIABLE} is {text!r}: `keep` lets the request log keep inputs, nothing does "
+            "not."
+        )
+    return text == "keep"
 
 
 def _cache(ports: Ports) -> Program:

@@ -46,8 +46,14 @@ class Events:
 
 @dataclass
 class Transcript:
-    """One answer, from however many streams; `ended` once its last event has been passed on."""
+    """One answer, from however many streams; `ended` once its last event has been passed on.
 
+    With `hides_usage` the event that counts the tokens is kept in `usage` and not passed on: the
+    caller has not asked for it.
+    """
+
+    hides_usage: bool = False
+    usage: dict[str, Any] | None = None
     ended: bool = False
     _told: str = ""
     _heard: str = ""
@@ -101,6 +107,9 @@ class Transcript:
 
     def _passed_on(self, event: bytes, content: dict[str, Any]) -> bytes:
         choices = content.get("choices") or []
+        if self.hides_usage and not choices and isinstance(content.get("usage"), dict):
+            self.usage = content["usage"]
+            return b""
         news = self._usage_is_news(content) if not choices else self._is_news(choices)
         self._head = self._head or {key: content.get(key) for key in ("id", "created")}
         if not self._again:

@@ -36,17 +36,36 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Call:
-    """One request, read and checked; `resolve` tells the version it means at this moment."""
+    """One request, read and checked.
+
+    Attributes:
+        path: The API's path.
+        body: The request as it came.
+        resolve: Tells the version that it means at this moment.
+        request_id: Goes on to the replica.
+        note_usage: Is told the tokens of a stream whose caller has not asked for them.
+    """
 
     path: str
     body: dict[str, Any]
     resolve: Callable[[], Version]
     request_id: str
+    note_usage: Callable[[dict[str, Any]], None] = lambda _: None
 
     @property
     def streams(self) -> bool:
         """Whether the caller asked for a stream."""
         return self.body.get("stream") is True
+
+    @property
+    def hides_usage(self) -> bool:
+        """Whether the replica is asked for a stream's tokens, which the caller did not."""
+        return self.streams and self.body.get("stream_options") is None
+
+    def sent_as(self, served_name: str) -> bytes:
+        """Return the body that a replica gets."""
+        usage = {"stream_options": {"include_usage": True}} if self.hides_usage else {}
+        return json.dumps({**self.body, **usage, "model": served_name}).encode()
 
 
 class _NotReachedError(Exception):
@@ -111,7 +130,7 @@ class Upstream:
         """Send a call to a version's router; return the answer, of which only the head is read."""
         if not version.router_url:
             raise _NotReachedError("it has never been started")
-        content = json.dumps({**call.body, "model": version.served_name}).encode()
+        content = call.sent_as(version.served_name)
         headers = {"content-type": "application/json", "x-request-id": call.request_id}
         try:
             answer = await self._session.post(
@@ -128,11 +147,14 @@ class Upstream:
         self, call: Call, version: Version, answer: aiohttp.ClientResponse, first: bytes
     ) -> AsyncIterator[bytes]:
         """Pass a stream on; where it breaks off, go on with another replica's."""
-        transcript, breaks = Transcript(), 0
+        transcript, breaks = Transcript(call.hides_usage), 0
         try:
             while True:
                 try:
                     async for piece in _pieces(transcript, answer, first):
+                        # Before the stream's last event, after which nobody listens.
+                        if transcript.usage is not None:
+                            call.note_usage(transcript.usage)
                         yield piece
                 except (BrokenOffError, TimeoutError, aiohttp.ClientError) as error:
                     if transcript.ended:

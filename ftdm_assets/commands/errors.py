@@ -11,8 +11,10 @@ _USAGE = (
     "ftdm_assets.records.review.ReviewError",
     "ftdm_assets.sources.files.SourceError",
     "golden.tables.GoldenError",
+    "serving.api_keys.ApiKeyError",
     "serving.engine.EngineError",
     "serving.home.HomeError",
+    "serving.names.InvalidNameError",
 )
 _NO = (
     "ftdm_assets.compute.process.StepFailedError",
@@ -21,6 +23,7 @@ _NO = (
     "ftdm_assets.provenance.hash_chain.ChainError",
     "ftdm_assets.provenance.store.StoreError",
     "ftdm_assets.registries.hub_repo.HubMismatchError",
+    "serving.request_log.RequestLogError",
     "serving.versions.PointerError",
 )
 _UNREACHABLE = (

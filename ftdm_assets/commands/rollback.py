@@ -7,6 +7,7 @@ import time
 from ftdm_assets.commands import output
 from ftdm_assets.home import dagster_home, home
 from serving import pointer
+from serving.api_keys import who_moves
 from serving.health import require_warm
 from serving.pointer import PointerStore
 from serving.versions import Move, PointerError, UnknownModelError
@@ -55,7 +56,7 @@ def _record(move: Move) -> None:
 
 
 def _person() -> str:
-    return os.environ.get("FTDM_ACTOR") or getpass.getuser()
+    return who_moves(home(), os.environ.get("FTDM_ACTOR") or getpass.getuser())
 
 
 def _model_of(version: str | None) -> str | None:

@@ -1,5 +1,6 @@
 """``ftdm up``, ``down`` and ``status``: everything that runs in the background."""
 
+import json
 import os
 import sys
 import time
@@ -49,6 +50,7 @@ def up(as_json: bool) -> int:
     found = stack.status(folder, also=code_problems())
     _show(found, as_json)
     if not as_json:
+        _show_a_call(found)
         output.say(f"up after {time.monotonic() - started:.0f} s; `ftdm down` stops it")
     return output.DONE if found.healthy else output.UNREACHABLE
 
@@ -82,7 +84,8 @@ def dagster_programs(folder: Path) -> tuple[Program, ...]:
         "PYTHONPATH": str(root),
         "PYTHONUNBUFFERED": "1",
     }
-    for name in ("FTDM_MODELS", "FTDM_SERVING_PYTHON", "FTDM_GATEWAY_PORT", "FTDM_CACHE_PORT"):
+    ports = ("FTDM_GATEWAY_PORT", "FTDM_CACHE_PORT")
+    for name in ("FTDM_MODELS", "FTDM_SERVING_PYTHON", *ports, stack.INPUTS_VARIABLE):
         if os.environ.get(name):
             environment[name] = os.environ[name]
     address = ("--host", "127.0.0.1", "--port", str(ui_port()))
@@ -190,6 +193,16 @@ def code_problems() -> tuple[str, ...]:
 def _root_cause(error: dict[str, Any]) -> str:
     chain = [link["error"] for link in error.get("errorChain") or []]
     return " ".join(str((chain or [error])[-1]["message"]).split())
+
+
+def _show_a_call(found: StackStatus) -> None:
+    for one in found.models[:1]:
+        body = {"model": one.model, "messages": [{"role": "user", "content": "TEXT"}]}
+        output.say(
+            f"curl -s {found.gateway_url}/v1/chat/completions "
+            '-H "Authorization: Bearer $(ftdm keys local)" '
+            f"-H 'content-type: application/json' -d '{json.dumps(body)}'"
+        )
 
 
 def _document(found: StackStatus) -> dict[str, Any]:

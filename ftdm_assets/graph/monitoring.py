@@ -12,6 +12,7 @@ from golden.client import AskSettings, EndpointError
 from golden.harness import examine
 from golden.statistics import exact, points_below
 from serving import stack
+from serving.local_key import local_key
 
 GROUP = "monitoring"
 CANARY = "canary_scores"
@@ -66,6 +67,7 @@ def _build_canary(reading: Reading, tools: Tools) -> Built:
     settings = AskSettings(
         model=model.name,
         base_url=f"{stack.gateway_url(stack.Ports.from_environment())}/v1",
+        api_key=local_key(reading.home),
         max_tokens=model.settings.task.max_new_tokens,
     )
     say = prediction.progress(tools, len(examples))

@@ -22,6 +22,8 @@ from ftdm_assets.registries.mlflow_registry import RegistryError
 from golden.client import AskSettings, EndpointError, ask_blocking
 from golden.examples import Example
 from serving import deployment, stack
+from serving.api_keys import who_moves
+from serving.local_key import local_key
 from serving.pointer import PointerStore
 from serving.versions import Move, PointerError
 
@@ -127,14 +129,16 @@ def take_over(reading: Reading, tools: Tools, version: str) -> Move:
     """Move production to a ready version; whatever comes of it, stop what is served no more.
 
     Raises:
-        ValueError: if production has moved since the gate decided.
+        ValueError: if production has moved since the gate decided, or the key that was given may
+            not move it.
     """
     try:
+        by = who_moves(reading.home, f"dagster run {tools.run_id}")
         with PointerStore(reading.home) as pointers:
             return pointers.promote(
                 reading.model.name,
                 version,
-                by=f"dagster run {tools.run_id}",
+                by=by,
                 reason="deployment",
                 over=decided_over(tools),
             )
@@ -205,6 +209,7 @@ def smoke_test(reading: Reading, name: str) -> dict[str, Any]:
     settings = AskSettings(
         model=name,
         base_url=f"{stack.gateway_url(stack.Ports.from_environment())}/v1",
+        api_key=local_key(reading.home),
         max_tokens=reading.model.settings.task.max_new_tokens,
         concurrency=4,
     )

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,13 @@ class Head:
         if not count.isdecimal() or len(digest) != 64 or set(digest) - set("0123456789abcdef"):
             raise ValueError(f"{text!r} is no head of a log; write it as COUNT:DIGEST")
         return Head(int(count), digest)
+
+
+def following(head: Head, content: Mapping[str, Any]) -> tuple[Head, bytes]:
+    """Return the head after an entry with this content, and the entry's line, without its end."""
+    body = {"number": head.count + 1, "previous": head.digest, "content": dict(content)}
+    after = Head(head.count + 1, json_digest(body))
+    return after, canonical_json({**body, "digest": after.digest})
 
 
 def link(line: bytes, number: int, previous: str | None) -> tuple[str | None, str]:

@@ -8,6 +8,7 @@ Invariants:
 """
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +21,33 @@ _LEAF = b"\x00"
 _NODE = b"\x01"
 
 
+# What both write alike is written by the standard library's, which takes a tenth of the time.
+_plain_json = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
+_EXACT = 2**53
+
+
 def canonical_json(value: Any) -> bytes:
     """Return the RFC 8785 form of a JSON value (dicts, lists, strings, numbers, booleans, None)."""
+    if _is_plain(value):
+        try:
+            return _plain_json(value).encode()
+        except UnicodeEncodeError:
+            pass  # A lone surrogate, which RFC 8785 refuses in words of its own.
     return rfc8785.dumps(value)
+
+
+def _is_plain(value: Any) -> bool:
+    """Say whether there is no number with a fraction in it, no huge one, no key beyond ASCII."""
+    kind = type(value)
+    if kind is str or value is None or kind is bool:
+        return True
+    if kind is int:
+        return bool(-_EXACT < value < _EXACT)
+    if kind is dict:
+        return all(type(key) is str and key.isascii() for key in value) and all(
+            map(_is_plain, value.values())
+        )
+    return kind is list and all(map(_is_plain, value))
 
 
 def json_digest(value: Any) -> str:

@@ -26,6 +26,7 @@ from typing import Any
 from ftdm_assets.provenance.chain_links import (
     GENESIS,
     Head,
+    following,
     holds,
     link,
     links,
@@ -33,7 +34,7 @@ from ftdm_assets.provenance.chain_links import (
     mending,
     told,
 )
-from ftdm_assets.provenance.digests import canonical_json, json_digest
+from ftdm_assets.provenance.digests import canonical_json
 from ftdm_assets.provenance.files import write_bytes
 
 _LOCK_SECONDS = 30.0
@@ -191,9 +192,8 @@ class HashChain:
     def _write(self, mark: _Mark, contents: Iterable[Mapping[str, Any]]) -> _Mark:
         head, lines = mark.head, []
         for content in contents:
-            body = {"number": head.count + 1, "previous": head.digest, "content": dict(content)}
-            head = Head(head.count + 1, json_digest(body))
-            lines.append(canonical_json({**body, "digest": head.digest}) + b"\n")
+            head, line = following(head, content)
+            lines.append(line + b"\n")
         written = b"".join(lines)
         with self.path.open("ab") as stream:
             stream.write(written)

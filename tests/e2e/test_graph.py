@@ -21,8 +21,9 @@ import pytest
 
 from ftdm_assets.graph.prediction import PACKAGE_QUESTIONS
 from ftdm_assets.provenance.store import ArtifactStore
+from serving.local_key import local_key
 from tests.commands.helpers import REPOSITORY, SHIPPED, Place
-from tests.serving.serving_support import free_port
+from tests.serving.serving_support import bearer, free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
@@ -57,8 +58,13 @@ class Running:
             "messages": [{"role": "user", "content": "I want to send my lamp back, how?"}],
         }
         return httpx.post(
-            f"{self.gateway}/v1/chat/completions", json=body, timeout=60, trust_env=False
-        )
+            f"{self.gateway}/v1/chat/completions",
+            json=body, headers=self.headers, timeout=60, trust_env=False,
+        )  # fmt: skip
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return bearer(local_key(self.place.home))
 
 
 def wait_for(found: Callable[[], Any], seconds: float, what: str) -> Any:
@@ -157,7 +163,9 @@ def test_3_the_endpoint_answers_with_the_version(running: Running) -> None:
     assert answer.json()["choices"][0]["finish_reason"] == "stop"
     names = [
         one["id"]
-        for one in httpx.get(f"{running.gateway}/v1/models", trust_env=False).json()["data"]
+        for one in httpx.get(
+            f"{running.gateway}/v1/models", headers=running.headers, trust_env=False
+        ).json()["data"]
     ]
     assert MODEL in names
 

@@ -3,12 +3,15 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given
+import rfc8785
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ftdm_assets.provenance.digests import (
+    canonical_json,
     file_digest,
     folder_digest,
     folder_files,
@@ -25,6 +28,27 @@ JSON = st.recursive(
     ),
     max_leaves=20,
 )
+
+
+NUMBERS = st.integers(-(2**53) + 1, 2**53 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(JSON | st.lists(JSON | NUMBERS, max_size=4) | st.tuples(JSON, NUMBERS))
+def test_the_canonical_form_is_that_of_rfc_8785(value: Any) -> None:
+    try:
+        expected = rfc8785.dumps(value)
+    except rfc8785.CanonicalizationError:
+        with pytest.raises(rfc8785.CanonicalizationError):
+            canonical_json(value)
+    else:
+        assert canonical_json(value) == expected
+
+
+@pytest.mark.parametrize("value", [2**53, -(2**53), "\ud800", ["\ud800"], {1: 2}, float("nan")])
+def test_what_has_no_canonical_form_is_refused(value: object) -> None:
+    with pytest.raises(rfc8785.CanonicalizationError):
+        canonical_json(value)
 
 
 def rfc6962(leaves: list[bytes]) -> bytes:

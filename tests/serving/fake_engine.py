@@ -104,6 +104,9 @@ class FakeEngine:
                 choice["text"] = f"w{index} "
             yield f"data: {json.dumps(head | {'choices': [choice]})}\n\n"
             await asyncio.sleep(pause)
+        if (body.get("stream_options") or {}).get("include_usage"):
+            usage = {"prompt_tokens": 3, "completion_tokens": words, "total_tokens": words + 3}
+            yield f"data: {json.dumps(head | {'choices': [], 'usage': usage})}\n\n"
         yield "data: [DONE]\n\n"
 
 

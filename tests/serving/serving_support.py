@@ -14,6 +14,7 @@ import httpx
 from serving import stack
 from serving.deployment import VersionSpec, start_version
 from serving.engine import EngineCommand
+from serving.local_key import local_key
 from serving.pointer import PointerStore, promote
 from serving.supervision import Supervisor
 
@@ -51,6 +52,10 @@ def digest_of(version: str) -> str:
     return hashlib.sha256(version.encode()).hexdigest()
 
 
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
 @dataclass(frozen=True)
 class Running:
     """A stack that is up, in a home of its own."""
@@ -61,6 +66,10 @@ class Running:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.ports.gateway}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return bearer(local_key(self.home))
 
     @property
     def supervisor(self) -> Supervisor:
@@ -121,7 +130,7 @@ def ask(client: httpx.Client, body: dict[str, object]) -> Answer:
 class Load:
     """Callers that ask the gateway without a pause, in threads, until they are told to stop."""
 
-    url: str
+    running: Running
     model: str = MODEL
     content: str = "words=2 pause=0.01"
     stream: bool = False
@@ -154,6 +163,7 @@ class Load:
 
     def _ask(self) -> None:
         body = {"model": self.model, "messages": [{"role": "user", "content": self.content}]}
-        with httpx.Client(base_url=self.url, timeout=30) as client:
+        running = self.running
+        with httpx.Client(base_url=running.url, headers=running.headers, timeout=30) as client:
             while not self._stop.is_set():
                 self.answers.append(ask(client, body | {"stream": self.stream}))

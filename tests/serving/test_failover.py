@@ -34,7 +34,9 @@ def kill(pid: int) -> None:
 
 def ask(running: Running) -> httpx.Response:
     body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
-    return httpx.post(f"{running.url}/v1/chat/completions", json=body, timeout=30)
+    return httpx.post(
+        f"{running.url}/v1/chat/completions", json=body, headers=running.headers, timeout=30
+    )
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -46,7 +48,7 @@ def test_a_killed_replica_loses_no_request_and_comes_back(running: Running, stre
     first = running.pid(name)
     # The kill meets streams in their middle: another replica goes on with them.
     content = "words=8 pause=0.02" if stream else PLAIN
-    with Load(running.url, content=content, stream=stream) as load:
+    with Load(running, content=content, stream=stream) as load:
         time.sleep(1.0)
         kill(first)
         assert within(15, lambda: running.pid(name) not in (0, first))
@@ -79,7 +81,7 @@ def test_a_killed_router_loses_no_request(running: Running) -> None:
     running.put("v0001")
     name = f"{MODEL}-v0001-router"
     first = running.pid(name)
-    with Load(running.url) as load:
+    with Load(running) as load:
         time.sleep(0.5)
         kill(first)
         assert within(15, lambda: running.pid(name) not in (0, first))
@@ -118,8 +120,8 @@ def test_promotion_and_rollback_under_load_fail_no_request(running: Running) -> 
     running.put("v0001")
     running.start("v0002")
     # Asks for many moves while streams, which outlast a move, and plain calls are in flight.
-    plain = Load(running.url, content=PLAIN, callers=3)
-    streams = Load(running.url, content="words=10 pause=0.05", stream=True, callers=3)
+    plain = Load(running, content=PLAIN, callers=3)
+    streams = Load(running, content="words=10 pause=0.05", stream=True, callers=3)
     seconds, switched = [], []
     with plain, streams:
         time.sleep(0.5)
@@ -150,7 +152,7 @@ def test_a_stream_that_began_before_a_rollback_ends_on_its_own_version(running: 
         "messages": [{"role": "user", "content": "words=20 pause=0.1"}],
     }
     url = f"{running.url}/v1/chat/completions"
-    with httpx.stream("POST", url, json=body, timeout=30) as answer:
+    with httpx.stream("POST", url, json=body, headers=running.headers, timeout=30) as answer:
         lines = answer.iter_lines()
         first = next(lines)
         rollback(running.home, MODEL, by="t", reason="while it streams")

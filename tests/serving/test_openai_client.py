@@ -5,13 +5,16 @@ from collections.abc import Iterator
 import openai
 import pytest
 
+from serving.api_keys import Grant, KeyStore
+from serving.local_key import local_key
 from tests.serving.serving_support import MODEL, Running
 
 
 @pytest.fixture
 def client(running: Running) -> Iterator[openai.OpenAI]:
     running.put("v0001", replicas=1)
-    with openai.OpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0) as one:
+    key = local_key(running.home)
+    with openai.OpenAI(base_url=f"{running.url}/v1", api_key=key, max_retries=0) as one:
         yield one
 
 
@@ -43,7 +46,7 @@ def test_everything_a_caller_does(client: openai.OpenAI) -> None:
     assert client.models.retrieve(MODEL).owned_by == "ftdm"
 
 
-def test_errors_have_the_clients_own_types(client: openai.OpenAI) -> None:
+def test_errors_have_the_clients_own_types(running: Running, client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as unknown:
         client.completions.create(model="other", prompt="x")
     assert unknown.value.code == "model_not_found"
@@ -52,3 +55,19 @@ def test_errors_have_the_clients_own_types(client: openai.OpenAI) -> None:
     with pytest.raises(openai.APIStatusError) as large:
         client.completions.create(model=MODEL, prompt="x" * 5_000_000)
     assert large.value.status_code == 413
+
+    def ask(key: str) -> None:
+        client.with_options(api_key=key).completions.create(model=MODEL, prompt="x")
+
+    with pytest.raises(openai.AuthenticationError) as wrong:
+        ask("sk-none")
+    assert wrong.value.code == "invalid_api_key"
+    with KeyStore(running.home) as store:
+        slow = store.new(Grant("slow", per_minute=1), by="t")
+        other = store.new(Grant("other", models=("other",)), by="t")
+    ask(slow.text)
+    with pytest.raises(openai.RateLimitError) as limited:
+        ask(slow.text)
+    assert 0 < int(limited.value.response.headers["retry-after"]) <= 60
+    with pytest.raises(openai.PermissionDeniedError):
+        ask(other.text)

@@ -74,7 +74,8 @@ def start(running: Running, version: str, folder: Path) -> None:
 
 def ask(running: Running, model: str = MODEL, **fields: Any) -> dict[str, Any]:
     body = {"model": model, "messages": [{"role": "user", "content": "Name a sea."}], **fields}
-    answer = httpx.post(f"{running.url}/v1/chat/completions", json=body, timeout=120)
+    url = f"{running.url}/v1/chat/completions"
+    answer = httpx.post(url, json=body, headers=running.headers, timeout=120)
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
 
@@ -102,7 +103,7 @@ def test_the_whole_of_serving_on_real_replicas(real: Running, models: tuple[Path
     # A killed replica loses no request and comes back by itself, its engine process replaced.
     name = version.replicas[0].name
     first = real.pid(name)
-    with Load(real.url, content="Name a sea.", callers=4) as load:
+    with Load(real, content="Name a sea.", callers=4) as load:
         time.sleep(2)
         os.kill(first, signal.SIGKILL)
         end = time.monotonic() + START_S
@@ -124,8 +125,8 @@ def test_the_whole_of_serving_on_real_replicas(real: Running, models: tuple[Path
     assert ask(real)["usage"]["completion_tokens"] == 11
 
     # A rollback under load, while streams run, fails nothing and takes no time.
-    plain_load = Load(real.url, content="Name a sea.", callers=2)
-    streams = Load(real.url, content="Name a sea.", stream=True, callers=2)
+    plain_load = Load(real, content="Name a sea.", callers=2)
+    streams = Load(real, content="Name a sea.", stream=True, callers=2)
     with plain_load, streams:
         time.sleep(2)
         began = time.monotonic()

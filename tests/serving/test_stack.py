@@ -86,6 +86,21 @@ def test_ports_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
         Ports.from_environment()
 
 
+def test_inputs_are_kept_only_where_the_environment_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def keeps() -> bool:
+        return "--keep-inputs" in stack._gateway(tmp_path, Ports()).argv
+
+    monkeypatch.delenv("FTDM_REQUEST_LOG_INPUTS", raising=False)
+    assert not keeps()
+    monkeypatch.setenv("FTDM_REQUEST_LOG_INPUTS", "keep")
+    assert keeps()
+    monkeypatch.setenv("FTDM_REQUEST_LOG_INPUTS", "yes")
+    with pytest.raises(StackError, match="FTDM_REQUEST_LOG_INPUTS"):
+        keeps()
+
+
 def test_the_status_of_a_home_that_never_was(tmp_path: Path) -> None:
     status = stack.status(tmp_path / "none")
     assert (status.running, status.healthy, status.models) == (False, False, ())
