@@ -11,6 +11,8 @@ import pytest
 from serving import stack
 from serving.health import healthy_replicas, serves
 from serving.pointer import promote, rollback
+from serving.request_log import RequestLog
+from serving.request_log_check import check
 from tests.serving.serving_support import MODEL, Load, Running
 
 # They measure how long callers wait.
@@ -90,9 +92,8 @@ def test_a_killed_router_loses_no_request(running: Running) -> None:
     assert load.failures() == []
 
 
-def test_a_killed_gateway_comes_back(running: Running) -> None:
+def test_a_killed_gateway_comes_back_and_has_recorded_every_answer(running: Running) -> None:
     running.put("v0001", replicas=1)
-    kill(running.pid("gateway"))
 
     def answers() -> bool:
         try:
@@ -100,8 +101,18 @@ def test_a_killed_gateway_comes_back(running: Running) -> None:
         except httpx.HTTPError:
             return False
 
-    assert within(10, answers)
+    with Load(running, content="words=1", callers=2) as load:
+        time.sleep(0.5)
+        kill(running.pid("gateway"))
+        time.sleep(0.2)
+        assert within(10, answers)
     assert running.up().healthy
+    log = RequestLog(running.home)
+    assert check(log).problems == []
+    recorded = sum(b'"status":200' in row.line for row in log.rows())
+    answered = len(load.answers) - len(load.failures())
+    # A row may stand there whose answer the kill has cut off, never an answer without its row.
+    assert recorded >= answered > 10
 
 
 def test_a_killed_supervisor_is_restored_by_the_next_up(running: Running) -> None:
