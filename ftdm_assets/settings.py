@@ -234,6 +234,18 @@ class SignOffSettings(Section):
     maximum_error_share: Share = Field(0.05, examples=[0.05])
 
 
+class AnswerReviewSettings(Section):
+    """A person's look at a random sample of the answers in each new set of scores."""
+
+    sample: int = Field(20, ge=1, examples=[20])
+    required: bool = Field(
+        False, examples=[True], description="Release waits for it; else it is a warning."
+    )
+    maximum_error_share: Share | None = Field(
+        None, examples=[0.1], description="Left out: what the target of right answers leaves."
+    )
+
+
 class GeneralSettings(Section):
     """General ability: the instructions mixed into training, the questions that measure it."""
 
@@ -463,6 +475,7 @@ class DomainModelSettings(Section):
     golden: GoldenSettings
     cleaning: CleaningSettings = CleaningSettings()
     sign_off: SignOffSettings = SignOffSettings()
+    answer_review: AnswerReviewSettings = AnswerReviewSettings()
     general: GeneralSettings = GeneralSettings()
     base_model: BaseModelSettings = BaseModelSettings()
     training: TrainingSettings = TrainingSettings()

@@ -10,6 +10,7 @@ from typing import Any
 
 from ftdm_assets.chat import served_format
 from ftdm_assets.graph import prediction, safety
+from ftdm_assets.graph.answer_review import answers_check
 from ftdm_assets.graph.dataset import GENERAL_SYSTEM, trained_format
 from ftdm_assets.graph.evidence import CANDIDATE, PRODUCTION, made_from, production
 from ftdm_assets.graph.golden_size import power_settings
@@ -90,6 +91,7 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
             "makes the same tokens with it.",
             _one_template,
         ),
+        answers_check(model, "eval_scores"),
     ]
 
 
