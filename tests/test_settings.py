@@ -16,6 +16,8 @@ GOOD: dict[str, Any] = {
     "golden": {"path": "golden.jsonl"},
 }
 
+TEXTS = {"kind": "generation", "instruction": "Write."}
+
 
 def written(
     folder: Path, attributes: dict[str, Any], kind: str = "ftdm_assets.DomainModel"
@@ -38,6 +40,13 @@ def written(
         ({"task": {"kind": "guess", "instruction": "x", "taxonomy": ["a"]}}, "found 'guess'"),
         ({"base_model": {"source": "s3"}}, "attributes.base_model.source"),
         ({"safety": {"maximum_obeyed": 2}}, "attributes.safety.injected: this key is needed"),
+        ({"task": {**TEXTS, "taxonomy": ["a"]}}, "no `taxonomy` with kind generation"),
+        ({"task": {**GOOD["task"], "maximum_words": 9}}, "no `maximum_words` with kind classific"),
+        ({"task": {**TEXTS, "minimum_words": 9, "maximum_words": 8}}, "maximum_words of minimum"),
+        ({"task": {**TEXTS, "required_phrases": [" "]}}, "task.required_phrases.0: expected"),
+        ({"task": {**TEXTS, "judge": {"url": "https://me:pw@x", "model": "m"}}}, "task.judge.url"),
+        ({"task": {**TEXTS, "minimum_rouge_l": 2}}, "example: `minimum_rouge_l: 0.2`"),
+        ({"answer_review": {"sample": 0}}, "example: `sample: 20`"),
     ],
 )  # fmt: skip
 def test_a_mistake_names_its_key_and_an_example(

@@ -35,6 +35,23 @@ def few_shot_json_prompt(
     return "\n".join([*lines, *_shots(records, "JSON")]).rstrip()
 
 
+def few_shot_text_prompt(
+    instruction: str, style: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
+) -> str:
+    """Return the system message of a generation: instruction, house style, training examples."""
+    told = {
+        "required_phrases": "Say: {}",
+        "forbidden_phrases": "Never say: {}",
+        "minimum_words": "Write at least {} words.",
+        "maximum_words": "Write at most {} words.",
+    }
+    lines = [instruction, "Answer with the text alone."]
+    for name, text in told.items():
+        if value := style.get(name):
+            lines.append(text.format("; ".join(value) if isinstance(value, list) else value))
+    return "\n".join([*lines, "", "Examples:", *_shots(records, "Answer")]).rstrip()
+
+
 def _shots(records: Sequence[Mapping[str, Any]], answer: str) -> list[str]:
     lines: list[str] = []
     shown: set[str] = set()

@@ -13,7 +13,7 @@ from typing import Any
 from ftdm_assets.graph.plan import Reading, Tools
 from ftdm_assets.provenance.digests import json_digest
 from ftdm_assets.provenance.files import jsonl_bytes, read_jsonl, write_bytes
-from golden.client import AskSettings, chat_body
+from golden.client import AskSettings, EndpointError, chat_body
 from golden.examples import Example
 from golden.general import (
     GeneralScores,
@@ -196,8 +196,15 @@ def answers_of(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, str | None]:
 def task_scores(
     examples: Sequence[Example], answers: Mapping[str, str | None], kind: TaskKind[Scores]
 ) -> Scores:
-    """Score the answers to the golden requests."""
-    return kind.score(examples, predictions(examples, answers))
+    """Score the answers to the golden requests.
+
+    Raises:
+        ValueError: if the judge of a generation gives no verdict.
+    """
+    try:
+        return kind.score(examples, predictions(examples, answers))
+    except EndpointError as error:
+        raise ValueError(str(error)) from error
 
 
 def predictions(

@@ -8,7 +8,12 @@ from typing import Any
 from ftdm_assets import pictures
 from ftdm_assets.chat import base_format
 from ftdm_assets.graph import base_model, merged_model, prediction
-from ftdm_assets.graph.baseline import few_shot_json_prompt, few_shot_prompt, probe_scores
+from ftdm_assets.graph.baseline import (
+    few_shot_json_prompt,
+    few_shot_prompt,
+    few_shot_text_prompt,
+    probe_scores,
+)
 from ftdm_assets.graph.dataset import GENERAL_SYSTEM, chat_format, trained_format
 from ftdm_assets.graph.evidence import made_from
 from ftdm_assets.graph.kept_step import KeptStep, write_rows
@@ -112,7 +117,7 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
 def _answers_config(model: ModelFolder) -> dict[str, Any]:
     if model.settings.task.kind == "extraction":
         return {"schema": model.schema()}
-    return {"taxonomy": model.taxonomy()}
+    return {"taxonomy": model.taxonomy()} if model.settings.task.kind == "classification" else {}
 
 
 def questions_digest(model: ModelFolder) -> str:
@@ -133,7 +138,7 @@ def _build_baseline(reading: Reading, tools: Tools) -> Built:
         base_url="",
         system=_prompt(model, records),
         max_tokens=model.settings.task.max_new_tokens + 16,
-        body={"structured_outputs": _constraint(model)},
+        body=_constraint(model),
     )
     scored = prediction.predict(
         reading,
@@ -171,18 +176,22 @@ def _prompt(model: ModelFolder, records: list[dict[str, Any]]) -> str:
     instruction = model.settings.task.instruction
     if model.settings.task.kind == "extraction":
         return few_shot_json_prompt(instruction, canonical_text(model.schema()), records)
+    if model.settings.task.kind == "generation":
+        return few_shot_text_prompt(instruction, model.style(), records)
     return few_shot_prompt(instruction, model.taxonomy(), records)
 
 
 def _constraint(model: ModelFolder) -> dict[str, Any]:
-    """Return what the engine lets the baseline answer with."""
+    """Return what the engine lets the baseline answer with: of texts, anything."""
     if model.settings.task.kind == "extraction":
-        return {"json": model.schema()}
-    return {"choice": model.labels()}
+        return {"structured_outputs": {"json": model.schema()}}
+    if model.settings.task.kind == "generation":
+        return {}
+    return {"structured_outputs": {"choice": model.labels()}}
 
 
 def _probe(reading: Reading, tools: Tools, records: list[dict[str, Any]]) -> dict[str, Any] | None:
-    if reading.model.settings.task.kind == "extraction":
+    if reading.model.settings.task.kind != "classification":
         tools.say(f"Linear probe: {NO_PROBE}")
         return None
     tools.say("Linear probe: TF-IDF and logistic regression on the cleaned dataset")

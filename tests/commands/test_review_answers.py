@@ -143,9 +143,14 @@ def test_the_newest_answers_are_shown_at_a_terminal_and_every_week_anew(
     graph: GraphPlan, reading: Reading, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    shown = []
+    shown: list[str] = []
     typed = iter(["w", "too short", "?", *["r"] * 3, *["s"] * 2, "y"] * 2)
-    monkeypatch.setattr("builtins.input", lambda question: shown.append(question) or next(typed))
+
+    def typing(question: str) -> str:
+        shown.append(question)
+        return next(typed)
+
+    monkeypatch.setattr("builtins.input", typing)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     for week in (3, 4):
         scored(reading, "canary_scores", week, asked_at=MINUTE.format(week))
