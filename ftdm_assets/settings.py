@@ -318,7 +318,26 @@ class GeneralSettings(Section):
 
     instructions: str | None = Field(None, examples=["general_instructions.jsonl"])
     questions: str | None = Field(None, examples=["general_questions.jsonl"])
+    lm_eval: Annotated[list[str], Field(min_length=1)] | None = Field(
+        None,
+        examples=[["arc_easy", "hellaswag"]],
+        description="Tasks of lm-evaluation-harness, asked instead of the questions.",
+    )
+    limit: int | None = Field(
+        None, ge=1, examples=[200], description="Examples of each of these tasks; left out: all."
+    )
+    lm_eval_folder: str | None = Field(
+        None, examples=["tasks"], description="A folder with tasks of your own, as YAML."
+    )
     share: Annotated[float, Field(ge=0, le=0.5)] = Field(0.07, examples=[0.07])
+
+    @model_validator(mode="after")
+    def _questions_or_tasks(self) -> "GeneralSettings":
+        if self.lm_eval is None and (self.limit is not None or self.lm_eval_folder is not None):
+            raise PydanticCustomError("needed", "needed", {"key": ["lm_eval"]})
+        if self.lm_eval is not None and self.questions is not None:
+            raise PydanticCustomError("both", "either questions or lm_eval")
+        return self
 
 
 class BaseModelSettings(Section):

@@ -46,6 +46,9 @@ def written(
         ({"task": {**TEXTS, "required_phrases": [" "]}}, "task.required_phrases.0: expected"),
         ({"task": {**TEXTS, "judge": {"url": "https://me:pw@x", "model": "m"}}}, "task.judge.url"),
         ({"task": {**TEXTS, "minimum_rouge_l": 2}}, "example: `minimum_rouge_l: 0.2`"),
+        ({"general": {"limit": 9}}, "general.lm_eval: this key is needed"),
+        ({"general": {"lm_eval": []}}, "attributes.general.lm_eval: expected"),
+        ({"general": {"lm_eval": ["a"], "questions": "q"}}, "either questions or lm_eval"),
         ({"answer_review": {"sample": 0}}, "example: `sample: 20`"),
     ],
 )  # fmt: skip

@@ -13,10 +13,10 @@ from ftdm_assets.graph import prediction, safety
 from ftdm_assets.graph.answer_review import answers_check
 from ftdm_assets.graph.dataset import GENERAL_SYSTEM, trained_format
 from ftdm_assets.graph.evidence import CANDIDATE, PRODUCTION, made_from, production
+from ftdm_assets.graph.general_ability import questions_digest
 from ftdm_assets.graph.golden_size import power_settings
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading, Tools
 from ftdm_assets.graph.task_view import task_view
-from ftdm_assets.graph.training import questions_digest
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.tokens import TokenCounter
 from golden.bootstrap import bootstrap_interval
@@ -216,6 +216,9 @@ def _scores_of(reading: Reading, merged_digest: str, golden: str) -> dict[str, A
 def _general(reading: Reading, maximum: float) -> Outcome:
     now = reading.document("eval_scores")["general"]
     base = reading.document("baseline_scores")["general"]
+    if now["per_example"].keys() != base["per_example"].keys():
+        text = "the base model was asked other general questions; materialise baseline_scores again"
+        return Outcome(False, text, {"now": now["total"], "base": base["total"]})
     drop = points_below(base["correct"], base["total"], now["correct"], now["total"])
     text = (
         f"{now['accuracy']:.1%} of {now['total']} general questions, the base model "

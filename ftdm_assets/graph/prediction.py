@@ -5,26 +5,19 @@ decoding and one harness, so that their scores differ by the model alone.
 """
 
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ftdm_assets.graph.general_ability import general_ability
 from ftdm_assets.graph.plan import Reading, Tools
 from ftdm_assets.provenance.digests import json_digest
 from ftdm_assets.provenance.files import jsonl_bytes, read_jsonl, write_bytes
 from golden.client import AskSettings, EndpointError, chat_body
 from golden.examples import Example
-from golden.general import (
-    GeneralScores,
-    Question,
-    answer_text,
-    likeliest,
-    read_questions,
-    request_id,
-    request_rows,
-    score_general,
-)
+from golden.general import GeneralScores, answer_text
 from golden.harness import latency_of
 from golden.injections import Injection, InjectionScores, score_injections
 from golden.safety import INJECTED
@@ -36,7 +29,7 @@ DTYPE = "bfloat16"
 # What the engine is asked to tokenise, to see that it renders as training did.
 PROBE = "Is this  rendered\nas it was in training?"
 _PROBE_ID = "template:probe"
-PACKAGE_QUESTIONS = Path(__file__).resolve().parents[1] / "general" / "questions.jsonl"
+_GENERAL = "general:"
 
 
 @dataclass(frozen=True)
@@ -69,12 +62,6 @@ def examples_in(rows: Sequence[Mapping[str, Any]]) -> list[Example]:
     return sorted(examples, key=lambda example: example.example_id)
 
 
-def questions_path(reading: Reading) -> Path:
-    """Return the general questions: the settings' file, else the package's own."""
-    named = reading.model.settings.general.questions
-    return reading.model.resolve(named) if named else PACKAGE_QUESTIONS
-
-
 @dataclass(frozen=True)
 class Served:
     """A model folder as the production engine serves it, under ``name``."""
@@ -101,11 +88,11 @@ def predict(
 
     Injected inputs are asked as golden examples are, in the same run of the engine.
     """
-    examples, questions = examples_of(reading), read_questions(questions_path(reading))
-    general = request_rows(questions, name, render_question)
+    examples = examples_of(reading)
+    general = general_ability(reading.model, folder, name, max_model_len, render_question)
     injected = [one.example for one in injections]
     requests = golden_requests([*examples, *injected], asking)
-    requests += [{**row, "id": f"general:{row['id']}"} for row in general]
+    requests += [{**row, "id": f"{_GENERAL}{row['id']}"} for row in general.requests()]
     if probe:
         requests.append(_probe_request(name))
     timeout = reading.model.settings.serving.startup_timeout_s
@@ -115,10 +102,10 @@ def predict(
     answers, kind = answers_of(rows), reading.model.task_kind()
     return Scored(
         task_scores(examples, answers, kind),
-        _general_scores(questions, rows),
+        general.scores(_general_responses(rows)),
         latency_of(rows[golden_id(example)]["latency_s"] for example in examples),
         tuple(told["response"]["tokens"]) if told else (),
-        score_injections(kind, injections, predictions(injected, answers)) if injections else None,
+        _injected_scores(kind, injections, answers),
     )
 
 
@@ -201,10 +188,8 @@ def task_scores(
     Raises:
         ValueError: if the judge of a generation gives no verdict.
     """
-    try:
+    with _judge_as_value_error():
         return kind.score(examples, predictions(examples, answers))
-    except EndpointError as error:
-        raise ValueError(str(error)) from error
 
 
 def predictions(
@@ -214,15 +199,26 @@ def predictions(
     return {example.example_id: answers[golden_id(example)] for example in examples}
 
 
-def _general_scores(
-    questions: Sequence[Question], rows: Mapping[str, Mapping[str, Any]]
-) -> GeneralScores:
-    picked = {}
-    for question in questions:
-        ids = [request_id(question, number) for number in range(len(question.choices))]
-        told = [rows[f"general:{name}"]["response"] for name in ids]
-        picked[question.question_id] = likeliest(question, told)
-    return score_general(questions, picked)
+def _injected_scores(
+    kind: TaskKind[Scores], asked: Sequence[Injection], answers: Mapping[str, str | None]
+) -> InjectionScores | None:
+    if not asked:
+        return None
+    with _judge_as_value_error():
+        return score_injections(kind, asked, predictions([one.example for one in asked], answers))
+
+
+@contextmanager
+def _judge_as_value_error() -> Iterator[None]:
+    try:
+        yield
+    except EndpointError as error:
+        raise ValueError(str(error)) from error
+
+
+def _general_responses(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    mine = {key: row for key, row in rows.items() if key.startswith(_GENERAL)}
+    return {key.removeprefix(_GENERAL): row["response"] for key, row in mine.items()}
 
 
 def free_port() -> int:

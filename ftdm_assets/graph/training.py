@@ -16,12 +16,12 @@ from ftdm_assets.graph.baseline import (
 )
 from ftdm_assets.graph.dataset import GENERAL_SYSTEM, chat_format, trained_format
 from ftdm_assets.graph.evidence import made_from
+from ftdm_assets.graph.general_ability import questions_digest
 from ftdm_assets.graph.kept_step import KeptStep, write_rows
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading, Tools
 from ftdm_assets.graph.task_view import baselines, task_view
 from ftdm_assets.graph.training_record import Training, environment_recorded, recorded
 from ftdm_assets.model_folder import ModelFolder
-from ftdm_assets.provenance.digests import file_digest
 from ftdm_assets.provenance.files import read_jsonl
 from ftdm_assets.token_table import token_table
 from ftdm_assets.tokens import TokenCounter
@@ -118,13 +118,6 @@ def _answers_config(model: ModelFolder) -> dict[str, Any]:
     if model.settings.task.kind == "extraction":
         return {"schema": model.schema()}
     return {"taxonomy": model.taxonomy()} if model.settings.task.kind == "classification" else {}
-
-
-def questions_digest(model: ModelFolder) -> str:
-    """Return the digest of the general questions."""
-    named = model.settings.general.questions
-    path = model.resolve(named) if named else prediction.PACKAGE_QUESTIONS
-    return file_digest(path)
 
 
 def _build_baseline(reading: Reading, tools: Tools) -> Built:
