@@ -8,6 +8,7 @@ Invariants:
 
 from typing import Any
 
+from ftdm_assets.graph.evidence import GOLDEN, made_from
 from ftdm_assets.graph.plan import CheckPlan, Reading
 from ftdm_assets.graph.sign_off import Subject, check
 from ftdm_assets.model_folder import ModelFolder
@@ -21,7 +22,7 @@ CHECK = "answers_reviewed"
 
 def answers_in(reading: Reading, asset: str) -> list[dict[str, Any]]:
     """Return the answers of the current scores: input, expected, answered, each with its digest."""
-    golden = next(ref for ref in reading.manifest(asset).inputs if ref.asset == "golden_set")
+    golden = next(ref for ref in reading.manifest(asset).inputs if ref.asset == GOLDEN)
     made = reading.store.manifest(reading.model.name, golden.asset, golden.manifest)
     asked = reading.store.read_records(made.kind, made.digest)
     inputs = {row["example_id"]: row["input"] for row in asked}
@@ -61,6 +62,7 @@ def _subject(asset: str, of: str, remedy: str) -> Subject:
         form=ANSWERS,
         rows=lambda reading: answers_in(reading, asset),
         terms=terms,
+        against=lambda reading: {GOLDEN: made_from(reading, asset, GOLDEN)},
     )
 
 

@@ -8,7 +8,7 @@ Invariants:
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ftdm_assets.graph.plan import CheckPlan, Outcome, Reading
@@ -33,6 +33,7 @@ class Subject:
         flags: what `ftdm review MODEL` needs to show it.
         rows: its records, each with its ``digest``.
         terms: size of the sample and level in force.
+        against: digests of what the records were judged against, by asset.
     """
 
     asset: str
@@ -43,6 +44,7 @@ class Subject:
     form: Form
     rows: Callable[[Reading], Iterable[Mapping[str, Any]]]
     terms: Callable[[ModelFolder], SignOffSettings]
+    against: Callable[[Reading], Mapping[str, str]] = lambda _: {}
 
     def sample(self, reading: Reading) -> list[dict[str, Any]]:
         """Return the records of the current artifact that a person is to look at."""
@@ -128,7 +130,7 @@ def check(model: ModelFolder, subject: Subject = DATASET) -> CheckPlan:
         subject.asset,
         subject.check,
         subject.description,
-        lambda reading: _signed_off(reading, subject),
+        lambda reading: replace(_signed_off(reading, subject), against=subject.against(reading)),
         {"sample": terms.sample, "maximum_error_share": terms.maximum_error_share},
         severity="block" if terms.required else "warn",
         evidence=lambda reading, digest: _evidence(reading, subject, digest),

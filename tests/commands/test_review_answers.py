@@ -14,6 +14,7 @@ from ftdm_assets.graph.answer_review import SUBJECTS, answers_in, terms
 from ftdm_assets.graph.build import build_plan
 from ftdm_assets.graph.evidence import decision
 from ftdm_assets.graph.plan import GraphPlan, Reading
+from ftdm_assets.graph.recipe import recipe_of
 from ftdm_assets.graph.shell import judge, reading_of
 from ftdm_assets.model_folder import load_model
 from ftdm_assets.provenance.statements import Manifest
@@ -45,6 +46,7 @@ def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GraphPlan:
     folder = tmp_path / "models" / "demo"
     folder.mkdir(parents=True)
     (folder / "defs.yaml").write_text(DEFS)
+    (folder / "golden.jsonl").write_text(jsonl([example.row() for example in EXAMPLES]))
     monkeypatch.setenv("FTDM_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("FTDM_MODELS", str(tmp_path / "models"))
     monkeypatch.setenv("FTDM_ACTOR", "jane")
@@ -64,15 +66,19 @@ def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GraphPlan:
 def reading(graph: GraphPlan) -> Reading:
     reading = reading_of(graph)
     golden = reading.store.put_records("golden", [example.row() for example in EXAMPLES])
-    put(reading, "golden_set", golden, 1)
+    plan = graph.asset("golden_set")
+    put(reading, "golden_set", golden, 1, recipe=recipe_of(plan, (), plan.sources(graph.model)))
     scored(reading, "eval_scores", 2)
     return reading
 
 
-def put(reading: Reading, asset: str, artifact: Artifact, minute: int, *inputs: str) -> Manifest:
+def put(
+    reading: Reading, asset: str, artifact: Artifact, minute: int, *inputs: str, recipe: str = ""
+) -> Manifest:
     heads = {name: reading.head(name) for name in inputs}
     made = manifest(
-        asset, artifact.digest, kind=artifact.kind, finished_at=MINUTE.format(minute),
+        asset, artifact.digest, kind=artifact.kind, recipe=recipe,
+        finished_at=MINUTE.format(minute),
         inputs={name: of.digest for name, (_, of) in heads.items()},
         input_manifests={name: digest for name, (digest, _) in heads.items()},
     )  # fmt: skip
@@ -134,6 +140,12 @@ def test_release_waits_until_a_person_accepts_the_answers(
     assert found.metadata["by"].value == "joe"
     assert found.metadata["signed_at"].value
     assert decision(graph, reading, ("eval_scores",)).allowed
+    # With another golden set other answers have to be looked at.
+    golden_file = graph.model.resolve("golden.jsonl")
+    kept = golden_file.read_text()
+    golden_file.write_text(kept.replace("text 1", "text one"))
+    assert not decision(graph, reading, ("eval_scores",)).allowed
+    golden_file.write_text(kept)
     capsys.readouterr()
     assert verify("demo", False, None, as_json=True) == 0
     assert json.loads(capsys.readouterr().out)["sign_offs"] == 2
@@ -209,7 +221,7 @@ def test_without_scores_there_is_nothing_to_look_at(graph: GraphPlan) -> None:
 
 def test_as_many_errors_as_the_target_leaves_are_allowed(graph: GraphPlan) -> None:
     def level(**changes: Any) -> float:
-        given = {**graph.model.settings.model_dump(by_alias=True, exclude_none=True), **changes}
+        given = {**graph.model.settings.model_dump(by_alias=True, exclude_unset=True), **changes}
         model = replace(graph.model, settings=parse_settings(given, "test"))
         return terms(model).maximum_error_share
 

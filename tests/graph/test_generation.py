@@ -143,6 +143,7 @@ def test_gates_judge_texts(stage: Stage) -> None:
     task = scored(stage, answers)
     problems = {row["example_id"]: row["problems"] for row in task["per_example"]}
     assert problems["r100"] == ("'replace' is missing",)
+    stage.put("merged_model", Built(stage.reading.store.put_document("model", {})))
     document = {"task": task, "general": {}}
     stage.put("eval_scores", Built(stage.reading.store.put_document("scores", document)))
     assert stage.judge("eval_scores", "target_reached").passed
