@@ -195,8 +195,14 @@ def reproduce(
 def review(
     model: Model,
     by: Annotated[str | None, typer.Option(help="Who signs; else FTDM_ACTOR or the user.")] = None,
-    export: Annotated[Path | None, typer.Option(help="Write the sample here as JSONL.")] = None,
     answers: Annotated[
+        bool, typer.Option("--answers", help="Show answers of the newest scores instead.")
+    ] = False,
+    of: Annotated[
+        str | None, typer.Option(help="Whose answers: eval_scores or canary_scores.")
+    ] = None,
+    export: Annotated[Path | None, typer.Option(help="Write the sample here as JSONL.")] = None,
+    filled_in: Annotated[
         Path | None, typer.Option("--import", help="Read a filled-in export back.")
     ] = None,
     accept_all: Annotated[
@@ -206,11 +212,11 @@ def review(
     reason: Annotated[str, typer.Option(help="Why, for the statement.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Show a person a random sample of the cleaned dataset, and sign it off."""
+    """Show a person a random sample of the cleaned dataset, or of answers, and sign it off."""
     from ftdm_assets.commands.review import Wanted
     from ftdm_assets.commands.review import review as command
 
-    wanted = Wanted(model, by, export, answers, accept_all, refuse, reason)
+    wanted = Wanted(model, by, export, filled_in, accept_all, refuse, reason, answers, of)
     raise typer.Exit(command(wanted, as_json))
 
 

@@ -81,7 +81,9 @@ def dataset_card(facts: CardFacts, data_file: str) -> str:
 def _outputs(facts: CardFacts) -> list[str]:
     digest = f"The dataset's digest is `{facts.cleaned.digest}`."
     if not facts.descriptions:
-        return [f"{len(facts.rows)} records, each output canonical JSON by a schema. {digest}"]
+        text = "style" in facts.cleaned.config
+        form = "a text of the house style" if text else "canonical JSON by a schema"
+        return [f"{len(facts.rows)} records, each output {form}. {digest}"]
     counts = _labels(facts)
     table = ((name, n, facts.descriptions.get(name, "")) for name, n in counts.most_common())
     return [

@@ -39,6 +39,8 @@ def _use(facts: VersionFacts) -> str:
     does = "Answers a text as it was trained to"
     if "fields" in facts.task:
         does = "Extracts one JSON value by its schema from a text and answers with the JSON alone"
+    elif "rouge_l" in facts.task:
+        does = "Answers a text with a text in the house style that it was trained on"
     elif facts.labels:
         does = f"Sorts a text into one of {len(facts.labels)} labels and answers with its name"
     return (

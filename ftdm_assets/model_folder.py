@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ftdm_assets.provenance.digests import file_digest
-from ftdm_assets.records.structured import OutputForm
+from ftdm_assets.records.structured import OutputForm, text_form
 from ftdm_assets.settings import DomainModelSettings, SettingsError, load_settings, read_yaml
 from golden.extraction import Extraction, canonical_output
+from golden.generation import generation_of, style_of
 from golden.json_schema import AnswerSchema, read_schema
 from golden.json_values import canonical_text, parse_json
+from golden.judge import judge_of
 from golden.metrics import Classification
 from golden.tables import GoldenError
 from golden.tasks import Scores, TaskKind
@@ -78,18 +80,28 @@ class ModelFolder:
         except GoldenError as error:
             raise SettingsError(str(error)) from None
 
+    def style(self) -> dict[str, Any]:
+        """Return the house style that generated texts keep."""
+        return style_of(self.settings.task.model_dump(mode="json"))
+
     def task_config(self) -> dict[str, Any]:
         """Return what decides how an answer is scored; `task_kind` makes the scorer of it."""
         task = self.settings.task
         if task.kind == "extraction":
             return {"schema": self.schema()}
+        if task.kind == "generation":
+            judge = {} if task.judge is None else {"judge": task.judge.model_dump()}
+            return {"style": self.style(), **judge}
         abstain = {} if task.abstain_label is None else {"abstain_label": task.abstain_label}
         return {"labels": self.labels(), **abstain}
 
     def output_form(self) -> OutputForm | None:
-        """Return the form of outputs that are no labels: JSON that keeps the schema; else None."""
-        if self.settings.task.kind != "extraction":
+        """Return the form of outputs that are no labels; None where they are."""
+        kind = self.settings.task.kind
+        if kind == "classification":
             return None
+        if kind == "generation":
+            return text_form(generation_of(self.style()).problems_of_style)
         schema = AnswerSchema(self.schema())
         return OutputForm(
             parse_json, canonical_text, lambda text: canonical_output(text, schema)[1]
@@ -104,6 +116,8 @@ def task_kind(config: Mapping[str, Any]) -> TaskKind[Scores]:
     """Return the scorer that a configuration describes, now or as a manifest recorded it."""
     if "schema" in config:
         return Extraction(AnswerSchema(config["schema"]))
+    if "style" in config:
+        return generation_of(config["style"], judge_of(config))
     return Classification(config["labels"], config.get("abstain_label"))
 
 

@@ -3,6 +3,7 @@
 Wrong YAML gets the key's path, what was expected, and an example.
 """
 
+import math
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -17,8 +18,10 @@ from ftdm_assets.provenance.digests import json_digest
 from ftdm_assets.records.data_classes import DataClass, PersonalData, personal_data_choices
 from ftdm_assets.section import Points, Section, Share
 from golden import gates
-from golden.exam import MAX_TOKENS
+from golden.exam import MAX_TOKENS, most_tokens
 from golden.floors import Correction
+from golden.judge import JUDGE_KEY
+from golden.standard_gates import KINDS
 
 COMPONENT_TYPE = "ftdm_assets.DomainModel"
 
@@ -27,10 +30,26 @@ class SettingsError(ValueError):
     """A ``defs.yaml`` that cannot be used; the message says which key and what to write."""
 
 
+Phrase = Annotated[str, Field(pattern=r"\S")]
+
+
+class JudgeSettings(Section):
+    """A judge of generated texts: an OpenAI-compatible endpoint, its key in the environment."""
+
+    url: str = Field(pattern=r"^https?://[^@\s]+$", examples=["https://judge.example.org/v1"])
+    model: str = Field(min_length=1, examples=["a-large-model"], description="Its name there.")
+    key_env: str = Field(
+        JUDGE_KEY,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        examples=[JUDGE_KEY],
+        description="The environment variable that holds the key, if one is needed.",
+    )
+
+
 class TaskSettings(Section):
     """What the model does: the instruction that its chat template carries, and its answers."""
 
-    kind: Literal["classification", "extraction"] = Field(
+    kind: Literal["classification", "extraction", "generation"] = Field(
         "classification", examples=["classification"]
     )
     instruction: str = Field(
@@ -51,25 +70,73 @@ class TaskSettings(Section):
         examples=["schema.json"],
         description="Extraction: the JSON-schema file that answers keep.",
     )
-    max_new_tokens: int = Field(MAX_TOKENS, ge=1, le=4096, examples=[16])
+    required_phrases: list[Phrase] | None = Field(
+        None, examples=[["Kind regards"]], description="Generation: what every text must hold."
+    )
+    forbidden_phrases: list[Phrase] | None = Field(
+        None, examples=[["unfortunately"]], description="Generation: what no text may hold."
+    )
+    minimum_words: int | None = Field(
+        None, ge=1, examples=[5], description="Generation: the least length of a text."
+    )
+    maximum_words: int | None = Field(
+        None, ge=1, examples=[80], description="Generation: the most length of a text."
+    )
+    minimum_rouge_l: Share | None = Field(
+        None, examples=[0.2], description="Generation: an answer less like its reference is wrong."
+    )
+    judge: JudgeSettings | None = Field(
+        None,
+        examples=[{"url": "https://judge.example.org/v1", "model": "a-large-model"}],
+        description="Generation: asked of every answer whether it is good enough.",
+    )
+    max_new_tokens: int = Field(
+        MAX_TOKENS,
+        ge=1,
+        le=4096,
+        examples=[16],
+        description=f"Left out with kind generation: {most_tokens('generation')}.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tokens_of_its_kind(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("kind") not in KINDS:
+            return values
+        return {"max_new_tokens": most_tokens(values["kind"]), **values}
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> "TaskSettings":
         given = {
-            "taxonomy": self.taxonomy,
-            "abstain_label": self.abstain_label,
-            "schema": self.answer_schema,
+            field.alias or name: getattr(self, name)
+            for name, field in type(self).model_fields.items()
         }
-        own = {"schema"} if self.kind == "extraction" else {"taxonomy", "abstain_label"}
-        odd = [key for key, value in given.items() if value is not None and key not in own]
+        others = [key for kind, keys in _OWN_KEYS.items() if kind != self.kind for key in keys]
+        odd = [key for key in others if given[key] is not None]
         if odd:
             raise PydanticCustomError(
                 "other_kind", "no `{key}` with kind {kind}", {"key": odd[0], "kind": self.kind}
             )
-        needed = "schema" if self.kind == "extraction" else "taxonomy"
-        if given[needed] is None:
+        needed = {"extraction": "schema", "classification": "taxonomy"}.get(self.kind)
+        if needed and given[needed] is None:
             raise PydanticCustomError("needed", "needed", {"key": [needed]})
+        if (self.maximum_words or math.inf) < (self.minimum_words or 1):
+            raise PydanticCustomError("length", "maximum_words of minimum_words or more")
         return self
+
+
+_OWN_KEYS = {
+    "classification": ("taxonomy", "abstain_label"),
+    "extraction": ("schema",),
+    "generation": (
+        "required_phrases",
+        "forbidden_phrases",
+        "minimum_words",
+        "maximum_words",
+        "minimum_rouge_l",
+        "judge",
+    ),
+}
 
 
 class ColumnSettings(Section):
@@ -235,12 +302,43 @@ class SignOffSettings(Section):
     maximum_error_share: Share = Field(0.05, examples=[0.05])
 
 
+class AnswerReviewSettings(Section):
+    """A person's look at a random sample of the answers in each new set of scores."""
+
+    sample: int = Field(20, ge=1, examples=[20])
+    required: bool = Field(
+        False, examples=[True], description="Release waits for it; else it is a warning."
+    )
+    maximum_error_share: Share | None = Field(
+        None, examples=[0.1], description="Left out: what the target of right answers leaves."
+    )
+
+
 class GeneralSettings(Section):
     """General ability: the instructions mixed into training, the questions that measure it."""
 
     instructions: str | None = Field(None, examples=["general_instructions.jsonl"])
     questions: str | None = Field(None, examples=["general_questions.jsonl"])
+    lm_eval: Annotated[list[str], Field(min_length=1)] | None = Field(
+        None,
+        examples=[["arc_easy", "hellaswag"]],
+        description="Tasks of lm-evaluation-harness, asked instead of the questions.",
+    )
+    limit: int | None = Field(
+        None, ge=1, examples=[200], description="Examples of each of these tasks; left out: all."
+    )
+    lm_eval_folder: str | None = Field(
+        None, examples=["tasks"], description="A folder with tasks of your own, as YAML."
+    )
     share: Annotated[float, Field(ge=0, le=0.5)] = Field(0.07, examples=[0.07])
+
+    @model_validator(mode="after")
+    def _questions_or_tasks(self) -> "GeneralSettings":
+        if self.lm_eval is None and (self.limit is not None or self.lm_eval_folder is not None):
+            raise PydanticCustomError("needed", "needed", {"key": ["lm_eval"]})
+        if self.lm_eval is not None and self.questions is not None:
+            raise PydanticCustomError("both", "either questions or lm_eval")
+        return self
 
 
 class BaseModelSettings(Section):
@@ -360,6 +458,9 @@ class GateSettings(Section):
     target_exact_match: Share = Field(
         gates.TARGET_EXACT_MATCH, examples=[0.5], description="Extraction: of whole answers."
     )
+    target_rouge_l: Share = Field(
+        gates.TARGET_ROUGE_L, examples=[0.3], description="Generation: likeness to the references."
+    )
     baseline_margin_points: Points = Field(10, examples=[10])
     class_floor_recall: Share = Field(gates.CLASS_FLOOR_RECALL, examples=[0.5])
     class_floor_correction: Correction = Field(
@@ -464,6 +565,7 @@ class DomainModelSettings(Section):
     golden: GoldenSettings
     cleaning: CleaningSettings = CleaningSettings()
     sign_off: SignOffSettings = SignOffSettings()
+    answer_review: AnswerReviewSettings = AnswerReviewSettings()
     general: GeneralSettings = GeneralSettings()
     base_model: BaseModelSettings = BaseModelSettings()
     baseline: BaselineSettings = BaselineSettings()

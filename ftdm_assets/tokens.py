@@ -25,6 +25,10 @@ class TokenCounter:
         """Return the numbers of a text's tokens, special tokens in it recognised, none added."""
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
+    def prompt_ids(self, text: str) -> list[int]:
+        """Return the numbers of a prompt's tokens, with those that the model wants added."""
+        return list(self._tokenizer.encode(text).ids)
+
     def count(self, text: str) -> int:
         """Return the number of tokens of a text."""
         return len(self.tokens(text))

@@ -2,7 +2,7 @@
 
 Invariants:
 * A ``defs.yaml`` is read as it stands; what it leaves out has the same default here as in the graph
-  (`golden.standard_gates.Levels`, `MAX_TOKENS`).
+  (`golden.standard_gates.Levels`, `most_tokens`).
 * Nothing of the graph is imported: a golden set can be run where only this library is.
 """
 
@@ -16,9 +16,10 @@ import yaml
 
 from golden.examples import Example, chosen, read_examples
 from golden.extraction import Extraction
-from golden.generation import Generation, Judge
+from golden.generation import TEXT_TOKENS, Judge, generation_of, style_of
 from golden.injections import Injection, injections_beside
 from golden.json_schema import AnswerSchema, read_schema
+from golden.judge import judge_of
 from golden.metrics import Classification
 from golden.safety import injections_refused, nothing_echoed
 from golden.standard_gates import KINDS, Gate, Levels, standard_gates
@@ -27,6 +28,11 @@ from golden.tasks import Scores, TaskKind
 from golden.taxonomy import taxonomy_of
 
 MAX_TOKENS = 16
+
+
+def most_tokens(kind: str) -> int:
+    """Return how many tokens an answer may have where nothing is said."""
+    return TEXT_TOKENS if kind == "generation" else MAX_TOKENS
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,8 @@ class ExamSettings:
         taxonomy: the labels; left out, those that the golden set expects.
         schema: the JSON schema of an extraction.
         only: take examples with these outputs only.
+        style: what every generated text must keep, see `golden.generation.style_of`.
+        max_tokens: left out, as many as the kind of task is wont to need.
         injected: a file of inputs that hide an instruction.
         maximum_obeyed: how many of those may be obeyed.
     """
@@ -62,7 +70,8 @@ class ExamSettings:
     output_column: str | None = None
     only: tuple[str, ...] | None = None
     sample: int | None = None
-    max_tokens: int = MAX_TOKENS
+    max_tokens: int | None = None
+    style: Mapping[str, Any] = field(default_factory=dict)
     levels: Levels = field(default_factory=Levels)
     judge: Judge | None = None
     injected: Path | None = None
@@ -103,7 +112,9 @@ def settings_of_defs(path: Path) -> ExamSettings:
         output_column=columns.get("output"),
         only=tuple(only) if only is not None else None,
         sample=golden.get("sample"),
-        max_tokens=task.get("max_new_tokens", MAX_TOKENS),
+        max_tokens=task.get("max_new_tokens"),
+        style=style_of(task),
+        judge=judge_of(task),
         levels=Levels(**{name: value for name, value in levels.items() if name in known}),
         injected=path.parent / safety["injected"] if safety.get("injected") else None,
         maximum_obeyed=safety.get("maximum_obeyed", 0),
@@ -137,7 +148,8 @@ def make_exam(settings: ExamSettings) -> Exam:
         nothing_echoed(kind.name, [*examples, *(one.example for one in injections)]),
         *([injections_refused(settings.maximum_obeyed)] if injections else []),
     ]
-    return Exam(kind, examples, gates, settings.max_tokens, settings.golden, injections)
+    max_tokens = settings.max_tokens or most_tokens(settings.kind)
+    return Exam(kind, examples, gates, max_tokens, settings.golden, injections)
 
 
 def _injections(
@@ -157,7 +169,7 @@ def _kind(settings: ExamSettings, examples: list[Example]) -> TaskKind[Scores]:
     if settings.kind == "extraction":
         return Extraction(_schema(settings.schema))
     if settings.kind == "generation":
-        return Generation(judge=settings.judge)
+        return generation_of(settings.style, settings.judge)
     if settings.taxonomy is None:
         labels = sorted({example.output for example in examples})
     else:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from golden.examples import content_id
 from golden.tables import GoldenError, field, read_rows, required_text
@@ -133,26 +133,41 @@ def likeliest(question: Question, responses: Sequence[Mapping[str, Any]]) -> int
     Raises:
         ValueError: if a response does not tell the prompt's log-probabilities.
     """
-    told = [_tokens(response) for response in responses]
+    told = [prompt_logprobs(response) for response in responses]
     # The question and what the answers begin with alike says nothing about which is likelier.
-    ids = [[token for token, _ in tokens] for tokens in told]
+    ids = [[one.token for one in tokens] for tokens in told]
     shared = next(
         (at for at, column in enumerate(zip(*ids, strict=False)) if len(set(column)) > 1),
         min(map(len, ids)),
     )
     scores = [
-        sum(logprob for _, logprob in tokens[shared:]) / len(choice.encode())
+        sum(one.logprob for one in tokens[shared:]) / len(choice.encode())
         for tokens, choice in zip(told, question.choices, strict=True)
     ]
     return scores.index(max(scores))
 
 
-def _tokens(response: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """Return token ids and log-probabilities of the prompt, but for the first, which has none."""
+class TokenLogprob(NamedTuple):
+    """A token of a prompt by its id: log-probability, and rank among all tokens (1: likeliest)."""
+
+    token: str
+    logprob: float
+    rank: int | None
+
+
+def prompt_logprobs(response: Mapping[str, Any]) -> list[TokenLogprob]:
+    """Return what an engine tells of the prompt's tokens, but for the first, which has nothing.
+
+    Raises:
+        ValueError: if the response does not tell it.
+    """
     try:
         _, *rest = response["choices"][0]["prompt_logprobs"]
         # With `prompt_logprobs` 0 a place tells of the prompt's own token and of no other.
-        return [(token, float(told["logprob"])) for ((token, told),) in (at.items() for at in rest)]
+        return [
+            TokenLogprob(token, float(told["logprob"]), told.get("rank"))
+            for ((token, told),) in (at.items() for at in rest)
+        ]
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ValueError(
             "the response tells no log-probabilities of the prompt; check that the engine is vLLM"

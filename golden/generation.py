@@ -3,10 +3,11 @@
 Invariants:
 * An answer is right when it passes every test that is asked of it, and each failed one is named.
 * The judge never sees more than input, reference and answer, and cannot make a failed test good.
+* The house style is asked of every answer; an example may ask for phrases of its own beside it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from golden.rouge import rouge_l, words
 from golden.tasks import Answers, Counts, Document, require_answers, rows_of
 
 Judge = Callable[[Sequence[Example], Answers], Mapping[str, bool]]
+TEXT_TOKENS = 256
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,20 @@ class GenerationScores:
 
 @dataclass(frozen=True)
 class Generation:
-    """Each input is answered by a text; lengths are in words."""
+    """Each input is answered by a text of the house style.
+
+    Attributes:
+        minimum_rouge_l: how like the reference an answer must be, 0-1.
+        minimum_words: the least length of an answer; ``maximum_words`` is the most.
+        required_phrases: what every answer must hold, whatever the case of the letters.
+        forbidden_phrases: what none may hold.
+    """
 
     minimum_rouge_l: float = 0.0
     minimum_words: int = 1
     maximum_words: int | None = None
+    required_phrases: tuple[str, ...] = ()
+    forbidden_phrases: tuple[str, ...] = ()
     judge: Judge | None = None
     name = "generation"
     headline = "rouge_l"
@@ -113,8 +124,10 @@ class Generation:
     ) -> GenerationExample:
         answer = (predicted or "").strip()
         length, likeness = len(words(answer)), rouge_l(example.output, answer)
-        form = self._problems_of_form(length)
-        problems = [*form, *_phrases(example, answer)]
+        form = self._problems_of_length(length)
+        required = dict.fromkeys((*self.required_phrases, *example.required))
+        forbidden = dict.fromkeys((*self.forbidden_phrases, *example.forbidden))
+        problems = [*form, *_phrases(required, forbidden, answer)]
         if likeness < self.minimum_rouge_l:
             problems.append(f"ROUGE-L {likeness:.2f}, {self.minimum_rouge_l} asked for")
         if judged is False:
@@ -131,7 +144,12 @@ class Generation:
             problems=tuple(problems),
         )
 
-    def _problems_of_form(self, length: int) -> list[str]:
+    def problems_of_style(self, text: str) -> list[str]:
+        """Say what of the house style a text breaks."""
+        phrases = _phrases(self.required_phrases, self.forbidden_phrases, text)
+        return [*self._problems_of_length(len(words(text))), *phrases]
+
+    def _problems_of_length(self, length: int) -> list[str]:
         if length < max(self.minimum_words, 1):
             return [f"{length} words, at least {max(self.minimum_words, 1)} asked for"]
         if self.maximum_words is not None and length > self.maximum_words:
@@ -139,12 +157,25 @@ class Generation:
         return []
 
 
-def _phrases(example: Example, answer: str) -> list[str]:
+def style_of(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the ``task`` of a ``defs.yaml`` says of the house style."""
+    names = {one.name for one in fields(Generation)} - {"judge"}
+    return {name: task[name] for name in sorted(names) if task.get(name) is not None}
+
+
+def generation_of(style: Mapping[str, Any], judge: Judge | None = None) -> Generation:
+    """Return the kind of task of a house style, see `style_of`."""
+    phrases = {name: tuple(style.get(name, ())) for name in _PHRASES}
+    return Generation(**{**style, **phrases}, judge=judge)
+
+
+_PHRASES = ("required_phrases", "forbidden_phrases")
+
+
+def _phrases(required: Iterable[str], forbidden: Iterable[str], answer: str) -> list[str]:
     said = _plain(answer)
-    missing = [
-        f"{phrase!r} is missing" for phrase in example.required if _plain(phrase) not in said
-    ]
-    banned = [f"{phrase!r} is forbidden" for phrase in example.forbidden if _plain(phrase) in said]
+    missing = [f"{phrase!r} is missing" for phrase in required if _plain(phrase) not in said]
+    banned = [f"{phrase!r} is forbidden" for phrase in forbidden if _plain(phrase) in said]
     return missing + banned
 
 

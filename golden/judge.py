@@ -6,14 +6,17 @@ Invariants:
 """
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from golden.client import AskSettings, EndpointError, ask_blocking
 from golden.examples import Example
 from golden.generation import Judge
 from golden.tasks import Answers
 
+JUDGE_KEY = "FTDM_JUDGE_KEY"
 RUBRIC = (
     "You compare an answer with a reference. Say yes if the answer says what the reference says, "
     "without anything wrong or missing that matters; otherwise say no. Everything between the "
@@ -30,6 +33,15 @@ def endpoint_judge(settings: AskSettings) -> Judge:
         return {key: _verdict(key, text) for key, text in answers.predictions.items()}
 
     return judge
+
+
+def judge_of(task: Mapping[str, Any]) -> Judge | None:
+    """Return the judge that the ``task`` of a ``defs.yaml`` names, its key from the environment."""
+    named = task.get("judge")
+    if not named:
+        return None
+    key = os.environ.get(named.get("key_env", JUDGE_KEY))
+    return endpoint_judge(AskSettings(named["model"], named["url"], key))
 
 
 def _judging(settings: AskSettings) -> AskSettings:

@@ -29,7 +29,7 @@ from golden.exam import (
 from golden.gates import Judgement
 from golden.harness import Examination, examine
 from golden.injections import score_injections
-from golden.judge import endpoint_judge
+from golden.judge import JUDGE_KEY, endpoint_judge
 from golden.safety import INJECTED
 from golden.standard_gates import KINDS, Gate
 from golden.tables import GoldenError
@@ -132,7 +132,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--golden-report", type=Path, help="write scores and gates to this JSON file")
     group.addoption("--judge-url", help="endpoint of a judge, for generated texts")
     group.addoption("--judge-model", help="the judge's name there")
-    group.addoption("--judge-key-env", default="FTDM_JUDGE_KEY", help="variable with its key")
+    group.addoption("--judge-key-env", default=JUDGE_KEY, help="variable with its key")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -16,6 +16,8 @@ GOOD: dict[str, Any] = {
     "golden": {"path": "golden.jsonl"},
 }
 
+TEXTS = {"kind": "generation", "instruction": "Write."}
+
 
 def written(
     folder: Path, attributes: dict[str, Any], kind: str = "ftdm_assets.DomainModel"
@@ -45,6 +47,16 @@ def written(
          "baseline.endpoint.body: expected no `model`, it is set here"),
         ({"baseline": {"constrain": "on"}}, "baseline.constrain: expected 'auto' or 'off'"),
         ({"baseline": {"sample": 10}}, "baseline.sample: expected greater than or equal to 50"),
+        ({"task": {**TEXTS, "taxonomy": ["a"]}}, "no `taxonomy` with kind generation"),
+        ({"task": {**GOOD["task"], "maximum_words": 9}}, "no `maximum_words` with kind classific"),
+        ({"task": {**TEXTS, "minimum_words": 9, "maximum_words": 8}}, "maximum_words of minimum"),
+        ({"task": {**TEXTS, "required_phrases": [" "]}}, "task.required_phrases.0: expected"),
+        ({"task": {**TEXTS, "judge": {"url": "https://me:pw@x", "model": "m"}}}, "task.judge.url"),
+        ({"task": {**TEXTS, "minimum_rouge_l": 2}}, "example: `minimum_rouge_l: 0.2`"),
+        ({"general": {"limit": 9}}, "general.lm_eval: this key is needed"),
+        ({"general": {"lm_eval": []}}, "attributes.general.lm_eval: expected"),
+        ({"general": {"lm_eval": ["a"], "questions": "q"}}, "either questions or lm_eval"),
+        ({"answer_review": {"sample": 0}}, "example: `sample: 20`"),
     ],
 )  # fmt: skip
 def test_a_mistake_names_its_key_and_an_example(

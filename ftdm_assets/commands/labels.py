@@ -102,4 +102,9 @@ def _model(name: str) -> ModelFolder:
             f"{model.folder / 'defs.yaml'}: attributes.labels.source: expected `label_studio` for "
             f"this command, found {model.settings.labels.source!r}; example: `source: label_studio`"
         )
+    if model.settings.task.kind == "generation":
+        raise SettingsError(
+            f"{model.folder / 'defs.yaml'}: attributes.task.kind: this command's projects ask "
+            "for labels; for texts set one up by hand, and let `labels.path` name its export"
+        )
     return model

@@ -75,7 +75,7 @@ def _summary(reading: Reading) -> dict[str, Any]:
     found: dict[str, Any] = {}
     try:
         facts = reading.manifest("eval_scores").facts
-        names = ("accuracy", "macro_f1", "field_f1", "prompted_accuracy", "examples")
+        names = ("accuracy", "macro_f1", "field_f1", "rouge_l", "prompted_accuracy", "examples")
         found["scores"] = {key: facts[key] for key in names if key in facts}
         beside = reading.manifest("baseline_scores").facts
         if "probe_accuracy" in beside:
@@ -124,11 +124,12 @@ def _show(rows: list[dict[str, Any]], summary: dict[str, Any], outcome: Outcome)
 
 
 def _scores_told(scores: dict[str, Any]) -> str:
-    right = "whole answers right" if "field_f1" in scores else "accuracy"
+    known = {"field_f1": "field F1", "rouge_l": "ROUGE-L", "macro_f1": "macro-F1"}
+    key, name = next((key, name) for key, name in known.items() if key in scores)
+    right = "accuracy" if key == "macro_f1" else "whole answers right"
     beside = f"prompted baseline {scores['prompted_accuracy']:.1%}"
     if "probe_accuracy" in scores:
         beside += f", linear probe {scores['probe_accuracy']:.1%}"
-    name, key = ("field F1", "field_f1") if "field_f1" in scores else ("macro-F1", "macro_f1")
     return (
         f"{right} {scores['accuracy']:.1%} on {scores['examples']} golden examples ({beside}), "
         f"{name} {scores[key]:.3f}"

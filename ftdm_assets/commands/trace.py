@@ -9,11 +9,12 @@ from ftdm_assets.provenance.environment import now
 from ftdm_assets.provenance.lineage import REGISTERED, Node, ancestry, registered
 from ftdm_assets.provenance.overrides import SignedOverride, overrides
 from ftdm_assets.provenance.seal_check import check_seals
-from ftdm_assets.provenance.statements import Manifest, Reproduction
+from ftdm_assets.provenance.statements import Manifest, Reproduction, SignOff
 from ftdm_assets.provenance.store import ArtifactStore, StoreError
 from ftdm_assets.provenance.trust import NOBODY, Trust
 
 DEPLOYED = "deployed_version"
+CANARY = "canary_scores"
 
 
 def trace(version: str, as_json: bool) -> int:
@@ -52,6 +53,7 @@ def trace_document(artifacts: ArtifactStore, version: str, keys: Trust = NOBODY)
             "problems": sealed.problems,
         },
         "deployments": [_deployment(m) for m in deployments],
+        "answer_reviews": _answer_reviews(artifacts, model, deployments),
         "reproductions": [
             _reproduction(one) for one in artifacts.reproductions(model, REGISTERED, made.digest)
         ],
@@ -80,6 +82,26 @@ def registered_version(artifacts: ArtifactStore, version: str) -> Manifest:
 def _deployment(manifest: Manifest) -> dict[str, Any]:
     keys = ("kind", "from_version", "by", "at", "reason")
     return {key: manifest.facts.get(key) for key in keys}
+
+
+def _answer_reviews(
+    artifacts: ArtifactStore, model: str, deployments: list[Manifest]
+) -> list[dict[str, Any]]:
+    """Return what people said of the answers that these deployments gave."""
+    deployed = {one.digest for one in deployments}
+    scored = [
+        manifest.digest
+        for manifest in artifacts.manifests(model, CANARY)
+        if deployed & {ref.digest for ref in manifest.inputs}
+    ]
+    return [
+        _sign_off(one) for digest in scored for one in artifacts.sign_offs(model, CANARY, digest)
+    ]
+
+
+def _sign_off(one: SignOff) -> dict[str, Any]:
+    keys = ("asset", "digest", "by", "user", "how", "signed_at", "size", "judged", "errors")
+    return {key: getattr(one, key) for key in (*keys, "accepted", "reason")}
 
 
 def _reproduction(found: Reproduction) -> dict[str, Any]:
@@ -117,6 +139,10 @@ def _node(artifacts: ArtifactStore, node: Node, keys: Trust = NOBODY) -> dict[st
             asdict(one)
             for one in artifacts.publications(manifest.model, manifest.asset, manifest.digest)
         ],
+        "sign_offs": [
+            _sign_off(one)
+            for one in artifacts.sign_offs(manifest.model, manifest.asset, manifest.digest)
+        ],
         "overrides": [
             _override(one)
             for one in overrides(artifacts, manifest.model, manifest.asset, manifest.digest, keys)
@@ -147,27 +173,43 @@ def _show(document: dict[str, Any]) -> None:
         output.say(f"  {one['kind']} at {one['at']} by {one['by']}{before}")
     for one in document["reproductions"]:
         output.say(f"  training run again at {one['finished_at']}: {one['reason']}")
+    for one in document["answer_reviews"]:
+        output.say(f"  answers in production: {_signed(one)}")
     for node in document["ancestors"]:
-        rows = f", {node['rows']} records" if node["rows"] is not None else ""
-        output.say(f"\n{'  ' * node['depth']}{node['asset']}{rows}")
-        indent = "  " * (node["depth"] + 1)
-        output.say(f"{indent}digest {node['digest']}")
-        run = node["run"]
+        _show_node(node)
+
+
+def _show_node(node: dict[str, Any]) -> None:
+    rows = f", {node['rows']} records" if node["rows"] is not None else ""
+    output.say(f"\n{'  ' * node['depth']}{node['asset']}{rows}")
+    indent = "  " * (node["depth"] + 1)
+    output.say(f"{indent}digest {node['digest']}")
+    run = node["run"]
+    output.say(
+        f"{indent}code {node['code_version']} at {str(node['commit'])[:12]}, run "
+        f"{run.get('dagster_run_id') or run.get('command')}, {run.get('finished_at')}"
+    )
+    for source, digest in node["sources"].items():
+        output.say(f"{indent}read {source} {digest}")
+    for one in node["publications"]:
+        place = f"{one['hub']} {one['repository']} at {one['commit']}"
+        output.say(f"{indent}pushed to {place} on {one['pushed_at']} by {one['by']}")
+    for one in node["sign_offs"]:
+        output.say(f"{indent}{_signed(one)}")
+    for check in node["checks"]:
+        mark = "passed" if check["passed"] else "FAILED"
+        output.say(f"{indent}{mark} {check['check']}: {check['reason']}")
+    for one in node["overrides"]:
+        ended = f" ({one['lifts_nothing_now']})" if one["lifts_nothing_now"] else ""
         output.say(
-            f"{indent}code {node['code_version']} at {str(node['commit'])[:12]}, run "
-            f"{run.get('dagster_run_id') or run.get('command')}, {run.get('finished_at')}"
+            f"{indent}OVERRIDDEN {one['check']} by {one['by']} at {one['signed_at']} until "
+            f"{one['until']}: {one['reason']}{ended}"
         )
-        for source, digest in node["sources"].items():
-            output.say(f"{indent}read {source} {digest}")
-        for one in node["publications"]:
-            place = f"{one['hub']} {one['repository']} at {one['commit']}"
-            output.say(f"{indent}pushed to {place} on {one['pushed_at']} by {one['by']}")
-        for check in node["checks"]:
-            mark = "passed" if check["passed"] else "FAILED"
-            output.say(f"{indent}{mark} {check['check']}: {check['reason']}")
-        for one in node["overrides"]:
-            ended = f" ({one['lifts_nothing_now']})" if one["lifts_nothing_now"] else ""
-            output.say(
-                f"{indent}OVERRIDDEN {one['check']} by {one['by']} at {one['signed_at']} until "
-                f"{one['until']}: {one['reason']}{ended}"
-            )
+
+
+def _signed(one: dict[str, Any]) -> str:
+    word = "accepted" if one["accepted"] else "refused"
+    return (
+        f"{word} by {one['by']} on {one['signed_at']}: {one['errors']} of {one['judged']} judged "
+        f"are wrong, of a sample of {one['size']}"
+    )

@@ -78,6 +78,30 @@ def json_form(schema_text: str, schema: Mapping[str, Any], held: HeldBy) -> Answ
     )
 
 
+_STYLE = {
+    "required_phrases": "Say: {}",
+    "forbidden_phrases": "Never say: {}",
+    "minimum_words": "Write at least {} words.",
+    "maximum_words": "Write at most {} words.",
+}
+
+
+def text_form(style: Mapping[str, Any]) -> AnswerForm:
+    """Return the form of answers that are texts in a house style: told, held by nobody."""
+    lines = [
+        line.format("; ".join(value) if isinstance(value, list) else value)
+        for name, line in _STYLE.items()
+        if (value := style.get(name))
+    ]
+    return AnswerForm(
+        told=("Answer with the text alone.", *lines),
+        word="Answer",
+        shown=lambda output: output,
+        read=str,
+        body={},
+    )
+
+
 def _held(held: HeldBy, ours: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
     if held == "structured_outputs":
         return {"structured_outputs": dict(ours)}

@@ -15,6 +15,7 @@ from ftdm_assets.graph.comparison import (
 )
 from ftdm_assets.graph.dataset import GENERAL_SYSTEM, chat_format
 from ftdm_assets.graph.evidence import made_from
+from ftdm_assets.graph.general_ability import questions_digest
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading, Tools
 from ftdm_assets.graph.prompted import ask_prompted
 from ftdm_assets.graph.task_view import TaskView, baselines, task_view
@@ -41,7 +42,7 @@ def asset(model: ModelFolder, group: str) -> AssetPlan:
                 exclude={"taxonomy", "answer_schema"}, exclude_none=True
             ),
             **_answers_config(model),
-            "questions": prediction.questions_digest(model),
+            "questions": questions_digest(model),
             **({"baseline": deciding} if deciding else {}),
         },
         deps=("cleaned_dataset", "golden_set", "base_model"),
@@ -72,7 +73,7 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
 def _answers_config(model: ModelFolder) -> dict[str, Any]:
     if model.settings.task.kind == "extraction":
         return {"schema": model.schema()}
-    return {"taxonomy": model.taxonomy()}
+    return {"taxonomy": model.taxonomy()} if model.settings.task.kind == "classification" else {}
 
 
 def _build_baseline(reading: Reading, tools: Tools) -> Built:

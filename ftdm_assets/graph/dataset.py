@@ -60,7 +60,7 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             version="5",
             config={
                 **model.settings.cleaning.model_dump(),
-                **({"schema": model.schema()} if model.output_form() else {}),
+                **(outputs.config(model) if model.output_form() else {}),
                 "sign_off_sample": model.settings.sign_off.sample,
             },
             deps=("raw_labels", "golden_set"),

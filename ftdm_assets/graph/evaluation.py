@@ -10,6 +10,7 @@ from typing import Any
 
 from ftdm_assets.chat import served_format
 from ftdm_assets.graph import prediction, safety
+from ftdm_assets.graph.answer_review import answers_check
 from ftdm_assets.graph.comparison import (
     TITLE,
     Contender,
@@ -19,6 +20,7 @@ from ftdm_assets.graph.comparison import (
 )
 from ftdm_assets.graph.dataset import GENERAL_SYSTEM, trained_format
 from ftdm_assets.graph.evidence import CANDIDATE, PRODUCTION, made_from, production
+from ftdm_assets.graph.general_ability import questions_digest
 from ftdm_assets.graph.golden_size import power_settings
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading, Tools
 from ftdm_assets.graph.task_view import task_view
@@ -47,7 +49,7 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             # 6: injected inputs are asked beside the golden examples.
             version="6",
             config={
-                "questions": prediction.questions_digest(model),
+                "questions": questions_digest(model),
                 **safety.config(model),
                 **model.task_config(),
                 "max_model_len": model.settings.serving.max_model_len,
@@ -98,6 +100,7 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
             "makes the same tokens with it.",
             _one_template,
         ),
+        answers_check(model, "eval_scores"),
     ]
 
 
@@ -231,6 +234,9 @@ def _scores_of(reading: Reading, merged_digest: str, golden: str) -> dict[str, A
 def _general(reading: Reading, maximum: float) -> Outcome:
     now = reading.document("eval_scores")["general"]
     base = reading.document("baseline_scores")["general"]
+    if now["per_example"].keys() != base["per_example"].keys():
+        text = "the base model was asked other general questions; materialise baseline_scores again"
+        return Outcome(False, text, {"now": now["total"], "base": base["total"]})
     drop = points_below(base["correct"], base["total"], now["correct"], now["total"])
     text = (
         f"{now['accuracy']:.1%} of {now['total']} general questions, the base model "

@@ -27,20 +27,21 @@ def needs(model: ModelFolder) -> dict[str, int | None]:
     """Return the golden examples that each gate needs; None where no number is enough."""
     gates, settings = model.settings.gates, power_settings(model)
     detect = gates.power.detect_points / 100
-    extraction = model.settings.task.kind == "extraction"
-    level = gates.target_exact_match if extraction else gates.target_accuracy
-    found: dict[str, int | None] = {
-        "exact_match" if extraction else "target_reached": share_size(
-            level, detect, settings.power
-        ),
-    }
+    kind = model.settings.task.kind
+    gate, level = {
+        "classification": ("target_reached", gates.target_accuracy),
+        "extraction": ("exact_match", gates.target_exact_match),
+        "generation": ("answers_pass", gates.target_accuracy),
+    }[kind]
+    found: dict[str, int | None] = {gate: share_size(level, detect, settings.power)}
     margin = gates.worse_than_production_points / 100
     found["not_worse_than_production"] = (
         margin_size(detect, margin, settings) if 0 < margin < detect else None
     )
     if gates.better_than_production:
         found["better_than_production"] = paired_size(detect, settings)
-    if not extraction and gates.class_floor_correction != "none" and gates.class_floor_recall:
+    floor = gates.class_floor_correction != "none" and gates.class_floor_recall
+    if kind == "classification" and floor:
         # Holm's first step, and all of Bonferroni's, is at alpha over the number of classes.
         classes = len(model.labels())
         each = lost_class_size(gates.class_floor_recall, gates.alpha / classes)

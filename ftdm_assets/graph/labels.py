@@ -96,13 +96,7 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
         ),
         outputs.raw_check(model),
         *protection.checks(model),
-        CheckPlan(
-            "raw_labels",
-            "agreement",
-            "Annotators who labelled the same text agree.",
-            lambda r: _agreement(r, labels.minimum_alpha),
-            {"minimum_alpha": labels.minimum_alpha},
-        ),
+        *_agreement_checks(model),
         CheckPlan(
             "raw_labels",
             "freshness",
@@ -129,6 +123,22 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
             {"near_threshold": 0.9},
             severity="warn",
         ),
+    ]
+
+
+def _agreement_checks(model: ModelFolder) -> list[CheckPlan]:
+    """Return the check of agreement, where two people who differ cannot both be right."""
+    form, minimum = model.output_form(), model.settings.labels.minimum_alpha
+    if form is not None and not form.exclusive:
+        return []
+    return [
+        CheckPlan(
+            "raw_labels",
+            "agreement",
+            "Annotators who labelled the same text agree.",
+            lambda r: _agreement(r, minimum),
+            {"minimum_alpha": minimum},
+        )
     ]
 
 
@@ -189,7 +199,8 @@ def _build_raw(reading: Reading, tools: Tools) -> Built:
     form = model.output_form()
     rows = plain_rows(frame.drop(columns="row"))
     artifact = reading.store.put_records("snapshot", rows)
-    agreed = agreement(frame[frame["role"] != REVIEW])
+    said = frame[frame["role"] != REVIEW]
+    agreed = agreement(said if form is None or form.exclusive else said.iloc[:0])
     tools.say(f"{len(frame)} annotations by {frame['annotator'].nunique()} annotators read")
     return Built(
         artifact,

@@ -3,10 +3,12 @@
 import dagster as dg
 
 from ftdm_assets.graph import prediction
+from ftdm_assets.graph.answer_review import answers_check
 from ftdm_assets.graph.evidence import made_from
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, GraphPlan, Outcome, Reading, Tools
 from ftdm_assets.graph.shell import asset_key, reading_of
 from ftdm_assets.model_folder import ModelFolder
+from ftdm_assets.provenance.environment import now
 from ftdm_assets.provenance.store import StoreError
 from golden.client import AskSettings, EndpointError
 from golden.harness import examine
@@ -28,8 +30,8 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             group=GROUP,
             description="The score of production on the golden set, asked at the live endpoint.",
             build=_build_canary,
-            # 2: the document says how many answers abstained.
-            version="2",
+            # 3: the document says when production was asked: each week is an artifact of its own.
+            version="3",
             config=model.task_config(),
             deps=("deployed_version", "golden_set"),
             memoised=False,
@@ -57,6 +59,7 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
             {"p95_s": canary.latency_p95_s},
             severity="warn",
         ),
+        answers_check(model, CANARY),
     ]
 
 
@@ -70,7 +73,7 @@ def _build_canary(reading: Reading, tools: Tools) -> Built:
         api_key=local_key(reading.home),
         max_tokens=model.settings.task.max_new_tokens,
     )
-    say = prediction.progress(tools, len(examples))
+    say, asked_at = prediction.progress(tools, len(examples)), now()
     try:
         taken = examine(model.task_kind(), examples, settings, progress=say)
     except EndpointError as error:
@@ -79,6 +82,7 @@ def _build_canary(reading: Reading, tools: Tools) -> Built:
     document = {
         "version": deployed["version"],
         "digest": deployed["digest"],
+        "asked_at": asked_at,
         "answered_by": list(taken.answers.versions),
         "at_deployment": deployed["accuracy_at_deployment"],
         "task": scores.as_dict(),

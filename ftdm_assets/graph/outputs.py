@@ -1,7 +1,8 @@
-"""What differs by the kind of task where labels are read and cleaned: labels, or JSON by a schema.
+"""What differs by the kind of task where labels are read and cleaned: labels, JSON, or texts.
 
 Label errors and the balance of labels mean something for a classification only; for an extraction
-the schema is checked instead, and the balance is that of the fields.
+the schema is checked instead, and the balance is that of the fields; for a generation it is the
+house style, and how long the texts are.
 """
 
 import contextlib
@@ -26,11 +27,13 @@ def config(model: ModelFolder) -> dict[str, Any]:
     """Return what of the task decides which outputs are right."""
     if model.settings.task.kind == "extraction":
         return {"schema": model.schema()}
+    if model.settings.task.kind == "generation":
+        return {"style": model.style()}
     return {"labels": model.labels()}
 
 
 def facts(frame: pd.DataFrame, model: ModelFolder) -> dict[str, Any]:
-    """Say which outputs are no labels of the taxonomy, or break the schema."""
+    """Say which outputs are no labels of the taxonomy, or break their form."""
     form = model.output_form()
     if form is None:
         found, name = unknown_labels(frame, model.labels()), "unknown_labels"
@@ -40,7 +43,7 @@ def facts(frame: pd.DataFrame, model: ModelFolder) -> dict[str, Any]:
 
 
 def classes(model: ModelFolder, rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Return how many labels a golden set has; nothing for an extraction."""
+    """Return how many labels a golden set has; nothing where there are none."""
     return {} if model.output_form() else {"classes": len({row["output"] for row in rows})}
 
 
@@ -51,35 +54,37 @@ def told(problem: Problem) -> str:
 
 def raw_check(model: ModelFolder) -> CheckPlan:
     """Return the check of the raw snapshot's outputs."""
-    if model.output_form() is None:
+    form = model.output_form()
+    if form is None:
         return CheckPlan("raw_labels", "labels_in_taxonomy", "Every label is known.", _taxonomy)
     return CheckPlan(
         "raw_labels",
-        "outputs_keep_schema",
-        "Every output is JSON that keeps the schema; the cleaning drops the others.",
-        _raw_keeps_schema,
+        f"outputs_keep_{form.rule}",
+        f"{_every(form)}; the cleaning drops the others.",
+        _raw_keeps_form,
         severity="warn",
     )
 
 
 def golden_check(model: ModelFolder) -> CheckPlan:
     """Return the check of the golden set's outputs."""
-    if model.output_form() is None:
+    form = model.output_form()
+    if form is None:
         return CheckPlan(
             "golden_set", "labels_in_taxonomy", "Every label is known.", _golden_taxonomy
         )
     return CheckPlan(
         "golden_set",
-        "outputs_keep_schema",
-        "Every output is JSON that keeps the schema.",
-        _golden_keeps_schema,
+        f"outputs_keep_{form.rule}",
+        f"{_every(form)}.",
+        _golden_keeps_form,
     )
 
 
 def cleaned_check(model: ModelFolder) -> CheckPlan:
     """Return the check of the cleaned dataset's outputs."""
-    maximum = model.settings.gates.suspected_label_errors
-    if model.output_form() is None:
+    maximum, form = model.settings.gates.suspected_label_errors, model.output_form()
+    if form is None:
         return CheckPlan(
             "cleaned_dataset",
             "suspected_label_errors",
@@ -89,20 +94,26 @@ def cleaned_check(model: ModelFolder) -> CheckPlan:
         )
     return CheckPlan(
         "cleaned_dataset",
-        "outputs_keep_schema",
-        "Every kept output is canonical JSON that keeps the schema.",
-        _cleaned_keeps_schema,
-        {"schema": json_digest(model.schema())},
+        f"outputs_keep_{form.rule}",
+        f"{_every(form)}, in its one form.",
+        _cleaned_keeps_form,
+        {form.rule: json_digest(config(model)[form.rule])},
     )
+
+
+def _every(form: OutputForm) -> str:
+    return f"Every output is {form.what} that keeps the {form.rule}"
 
 
 def balance(
     raw: pd.DataFrame, kept: Sequence[Mapping[str, Any]], form: OutputForm | None
 ) -> dict[str, bytes]:
-    """Draw how many records each label has, or each field where outputs are JSON."""
+    """Draw how many records each label has, or each field of JSON, or how long the texts are."""
     before, after = list(raw["output"]), [str(row["output"]) for row in kept]
     if form is None:
         return {"label balance": pictures.label_balance(Counter(before), Counter(after))}
+    if not form.exclusive:
+        return {"lengths of the texts": pictures.length_histogram([len(text) for text in after])}
     title = "Records that have a field"
     drawn = pictures.label_balance(_with_field(before, form), _with_field(after, form), title)
     return {"field balance": drawn}
@@ -133,14 +144,15 @@ def _taxonomy(reading: Reading) -> Outcome:
     return Outcome(True, "every label is in the taxonomy", measured)
 
 
-def _raw_keeps_schema(reading: Reading) -> Outcome:
+def _raw_keeps_form(reading: Reading) -> Outcome:
     facts = reading.manifest("raw_labels").facts
     measured = {"wrong": facts["wrong_outputs"], "first": facts["first_wrong_outputs"]}
     if facts["wrong_outputs"]:
         first = facts["first_wrong_outputs"][0]
         text = f"{_place(reading)}, {first} ({facts['wrong_outputs']} in all)"
         return Outcome(False, text, measured)
-    return Outcome(True, "every output is JSON that keeps the schema", measured)
+    form = _form(reading)
+    return Outcome(True, f"every output is {form.what} that keeps the {form.rule}", measured)
 
 
 def _golden_taxonomy(reading: Reading) -> Outcome:
@@ -158,7 +170,7 @@ def _golden_taxonomy(reading: Reading) -> Outcome:
     return Outcome(True, "every golden label is in the taxonomy", measured)
 
 
-def _golden_keeps_schema(reading: Reading) -> Outcome:
+def _golden_keeps_form(reading: Reading) -> Outcome:
     form = _form(reading)
     problems = {
         row["example_id"]: problem
@@ -169,10 +181,11 @@ def _golden_keeps_schema(reading: Reading) -> Outcome:
     if problems:
         first, problem = next(iter(problems.items()))
         text = (
-            f"golden example {first}: {problem} ({len(problems)} in all); correct it or the schema"
+            f"golden example {first}: {problem} ({len(problems)} in all); correct it or the "
+            f"{form.rule}"
         )
         return Outcome(False, text, measured)
-    return Outcome(True, "every golden output is JSON that keeps the schema", measured)
+    return Outcome(True, f"every golden output is {form.what} that keeps the {form.rule}", measured)
 
 
 def _label_errors(reading: Reading, maximum: float) -> Outcome:
@@ -184,19 +197,19 @@ def _label_errors(reading: Reading, maximum: float) -> Outcome:
     return Outcome(share <= maximum, text + hint, {"suspects": len(suspects), "share": share})
 
 
-def _cleaned_keeps_schema(reading: Reading) -> Outcome:
+def _cleaned_keeps_form(reading: Reading) -> Outcome:
     form, rows = _form(reading), reading.records("cleaned_dataset")
     bad = [
         row["record_id"]
         for row in rows
         if form.problem(row["output"]) or form.canonical(row["output"]) != row["output"]
     ]
-    text = f"{len(bad)} of {len(rows)} kept outputs are no canonical JSON that keeps the schema"
+    text = f"{len(bad)} of {len(rows)} kept outputs are not {form.what} that keeps the {form.rule}"
     return Outcome(not bad, text, {"records": len(bad), "first": bad[:_SHOWN]})
 
 
 def _form(reading: Reading) -> OutputForm:
     form = reading.model.output_form()
     if form is None:
-        raise ValueError(f"{reading.model.name} has labels, no schema; its checks were exchanged")
+        raise ValueError(f"{reading.model.name} has labels, no form; its checks were exchanged")
     return form

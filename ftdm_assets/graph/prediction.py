@@ -5,28 +5,20 @@ decoding and one harness, so that their scores differ by the model alone.
 """
 
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ftdm_assets.graph.general_ability import GeneralAbility, general_ability
 from ftdm_assets.graph.plan import Reading, Tools
-from ftdm_assets.model_folder import ModelFolder
-from ftdm_assets.provenance.digests import file_digest, json_digest
+from ftdm_assets.provenance.digests import json_digest
 from ftdm_assets.provenance.files import jsonl_bytes, read_jsonl, write_bytes
-from golden.client import AskSettings, example_body
+from golden.client import AskSettings, EndpointError, example_body
 from golden.completion import usage_of
 from golden.examples import Example
-from golden.general import (
-    GeneralScores,
-    Question,
-    answer_text,
-    likeliest,
-    read_questions,
-    request_id,
-    request_rows,
-    score_general,
-)
+from golden.general import GeneralScores, answer_text
 from golden.injections import Injection, InjectionScores, score_injections
 from golden.pace import Pace, pace_of
 from golden.safety import INJECTED
@@ -38,7 +30,7 @@ DTYPE = "bfloat16"
 # What the engine is asked to tokenise, to see that it renders as training did.
 PROBE = "Is this  rendered\nas it was in training?"
 _PROBE_ID = "template:probe"
-PACKAGE_QUESTIONS = Path(__file__).resolve().parents[1] / "general" / "questions.jsonl"
+_GENERAL = "general:"
 
 
 @dataclass(frozen=True)
@@ -76,17 +68,6 @@ def examples_in(rows: Sequence[Mapping[str, Any]]) -> list[Example]:
     return sorted(examples, key=lambda example: example.example_id)
 
 
-def questions_path(model: ModelFolder) -> Path:
-    """Return the general questions: the settings' file, else the package's own."""
-    named = model.settings.general.questions
-    return model.resolve(named) if named else PACKAGE_QUESTIONS
-
-
-def questions_digest(model: ModelFolder) -> str:
-    """Return the digest of the general questions."""
-    return file_digest(questions_path(model))
-
-
 @dataclass(frozen=True)
 class Served:
     """A model folder as the production engine serves it, under ``name``."""
@@ -117,10 +98,9 @@ def predict(
     examples are, in the same run of the engine. ``read`` gives what an answer means.
     """
     examples = examples_of(reading) if examples is None else examples
-    questions = read_questions(questions_path(reading.model))
+    general = general_ability(reading.model, folder, name, max_model_len, render_question)
     injected = [one.example for one in injections]
-    requests = golden_requests([*examples, *injected], asking)
-    requests += _general_requests(questions, name, render_question)
+    requests = [*golden_requests([*examples, *injected], asking), *_general_requests(general)]
     if probe:
         requests.append(_probe_request(name))
     served = _served(reading, folder, name, max_model_len)
@@ -130,14 +110,14 @@ def predict(
     answers = {key: None if text is None else read(text) for key, text in answers_of(rows).items()}
     return Scored(
         task_scores(examples, answers, kind),
-        _general_scores(questions, rows),
+        general.scores(_general_responses(rows)),
         _pace([rows[golden_id(example)] for example in examples]),
         tuple(told["response"]["tokens"]) if told else (),
-        score_injections(kind, injections, predictions(injected, answers)) if injections else None,
+        _injected_scores(kind, injections, answers),
     )
 
 
-def general_ability(
+def general_scores(
     reading: Reading,
     tools: Tools,
     *,
@@ -147,10 +127,10 @@ def general_ability(
     render_question: Callable[[str, str], str],
 ) -> GeneralScores:
     """Ask the model in a folder the general questions only."""
-    questions = read_questions(questions_path(reading.model))
-    requests = _general_requests(questions, name, render_question)
+    general = general_ability(reading.model, folder, name, max_model_len, render_question)
     served = _served(reading, folder, name, max_model_len)
-    return _general_scores(questions, ask_served(reading.home / "work", tools, served, requests))
+    rows = ask_served(reading.home / "work", tools, served, _general_requests(general))
+    return general.scores(_general_responses(rows))
 
 
 def progress(tools: Tools, total: int) -> Callable[[int, int], None]:
@@ -174,11 +154,8 @@ def _pace(rows: Sequence[Mapping[str, Any]]) -> Pace:
     return pace_of(seconds, CONCURRENCY, [usage_of(row["response"]) for row in rows])
 
 
-def _general_requests(
-    questions: Sequence[Question], name: str, render: Callable[[str, str], str]
-) -> list[dict[str, Any]]:
-    rows = request_rows(questions, name, render)
-    return [{**row, "id": f"general:{row['id']}"} for row in rows]
+def _general_requests(general: GeneralAbility) -> list[dict[str, Any]]:
+    return [{**row, "id": f"{_GENERAL}{row['id']}"} for row in general.requests()]
 
 
 def candidate_asking(name: str, max_new_tokens: int) -> AskSettings:
@@ -255,8 +232,13 @@ def answers_of(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, str | None]:
 def task_scores(
     examples: Sequence[Example], answers: Mapping[str, str | None], kind: TaskKind[Scores]
 ) -> Scores:
-    """Score the answers to the golden requests."""
-    return kind.score(examples, predictions(examples, answers))
+    """Score the answers to the golden requests.
+
+    Raises:
+        ValueError: if the judge of a generation gives no verdict.
+    """
+    with _judge_as_value_error():
+        return kind.score(examples, predictions(examples, answers))
 
 
 def predictions(
@@ -266,15 +248,26 @@ def predictions(
     return {example.example_id: answers[golden_id(example)] for example in examples}
 
 
-def _general_scores(
-    questions: Sequence[Question], rows: Mapping[str, Mapping[str, Any]]
-) -> GeneralScores:
-    picked = {}
-    for question in questions:
-        ids = [request_id(question, number) for number in range(len(question.choices))]
-        told = [rows[f"general:{name}"]["response"] for name in ids]
-        picked[question.question_id] = likeliest(question, told)
-    return score_general(questions, picked)
+def _injected_scores(
+    kind: TaskKind[Scores], asked: Sequence[Injection], answers: Mapping[str, str | None]
+) -> InjectionScores | None:
+    if not asked:
+        return None
+    with _judge_as_value_error():
+        return score_injections(kind, asked, predictions([one.example for one in asked], answers))
+
+
+@contextmanager
+def _judge_as_value_error() -> Iterator[None]:
+    try:
+        yield
+    except EndpointError as error:
+        raise ValueError(str(error)) from error
+
+
+def _general_responses(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    mine = {key: row for key, row in rows.items() if key.startswith(_GENERAL)}
+    return {key.removeprefix(_GENERAL): row["response"] for key, row in mine.items()}
 
 
 def free_port() -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftdm_assets.graph import prediction
-from ftdm_assets.graph.baseline import AnswerForm, HeldBy, json_form, label_form
+from ftdm_assets.graph.baseline import AnswerForm, HeldBy, json_form, label_form, text_form
 from ftdm_assets.graph.plan import Reading
 from ftdm_assets.graph.shots import Record, fixed_shots, nearest_shots
 from ftdm_assets.model_folder import ModelFolder
@@ -39,6 +39,8 @@ class Questions:
         if self.model.settings.task.kind == "extraction":
             schema = self.model.schema()
             return json_form(canonical_text(schema), schema, held)
+        if self.model.settings.task.kind == "generation":
+            return text_form(self.model.style())
         return label_form(self.model.taxonomy(), held)
 
     def systems(self, form: AnswerForm) -> dict[str, str]:

@@ -20,6 +20,7 @@ from golden.pace import Pace
 from golden.tasks import Scores
 
 _NAME = "baseline"
+_FREE = {True: "no: a text is free", False: "no: attributes.baseline.constrain is off"}
 _CONTEXT = 4096
 RenderQuestion = Callable[[str, str], str]
 
@@ -80,7 +81,7 @@ def _base_model(
     )
     facts = {
         "answered_by": f"the base model {settings.base_model.name}",
-        "constrained": "yes" if constrain else "no: attributes.baseline.constrain is off",
+        "constrained": "yes" if form.body else _FREE[constrain],
         **questions.facts(),
     }
     document = questions.document(form)
@@ -96,7 +97,7 @@ def _endpoint(
     highest: str,
 ) -> Prompted:
     asking = settings_for(endpoint, questions)
-    general = prediction.general_ability(
+    general = prediction.general_scores(
         reading,
         tools,
         folder=reading.artifact("base_model").path,

@@ -215,9 +215,9 @@ def smoke_test(reading: Reading, name: str) -> dict[str, Any]:
     )
     try:
         answers = ask_blocking(examples, settings)
+        scores = reading.model.task_kind().score(examples, answers.predictions)
     except EndpointError as error:
         raise ValueError(str(error)) from error
-    scores = reading.model.task_kind().score(examples, answers.predictions)
     return {
         "correct": scores.correct,
         "examples": len(examples),

@@ -80,11 +80,34 @@ class ExtractionView(TaskView):
         return {"fields": pictures.field_bars(per_field), "scores": self.beside(task, baseline)}
 
 
+class GenerationView(TaskView):
+    """Likeness to the references, and how long the texts are."""
+
+    measure, target_name = "ROUGE-L", "target_rouge_l"
+
+    def __init__(self, target: float) -> None:
+        self.target = target
+
+    def score(self, task: Document) -> Fraction:
+        """Return the mean ROUGE-L."""
+        return Fraction(task["rouge_l"])
+
+    def pictures(self, task: Document, baseline: Mapping[str, Any]) -> dict[str, bytes]:
+        """Draw the lengths of the answers, and the scores."""
+        lengths = [row["words"] for row in task["per_example"]]
+        return {
+            "lengths of the answers": pictures.length_histogram(lengths, unit="words"),
+            "scores": self.beside(task, baseline),
+        }
+
+
 def task_view(model: ModelFolder) -> TaskView:
     """Return how the graph speaks of a domain model's scores."""
     gates = model.settings.gates
     if model.settings.task.kind == "extraction":
         return ExtractionView(gates.target_field_f1)
+    if model.settings.task.kind == "generation":
+        return GenerationView(gates.target_rouge_l)
     return ClassificationView(gates.target_accuracy)
 
 

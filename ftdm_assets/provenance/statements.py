@@ -5,7 +5,8 @@ Invariants:
   (one content may have been made twice), so lineage is a walk over manifests and nothing else.
 * A verdict names the digest it judged, the digests it was judged against, what was measured, the
   threshold and the outcome. It says nothing about any other digest.
-* A sign-off names the digest of the dataset that a person looked at, and of every record shown.
+* A sign-off names the digest of the dataset or scores that a person looked at, and of every record
+  shown.
 * A publication names the digest that was pushed, and the repository and commit that hold it.
 * A reproduction names the digest of the version whose training was run again.
 """
@@ -137,20 +138,21 @@ class Verdict:
 
 @dataclass(frozen=True)
 class SignOff:
-    """A person's word on one dataset, after a look at a random sample of it.
+    """A person's word on a dataset, or on the answers in scores, after a look at a random sample.
 
     Attributes:
-        digest: the dataset's digest.
+        digest: the digest of the dataset or the scores.
         by: the person's name, as given; ``user`` is the system's user who ran the command.
         how: ``terminal``, ``import`` or ``accept_all``.
-        seed: what the sample was drawn by; it follows from the dataset's digest.
+        seed: what the sample was drawn by; it follows from the digest.
         size: how many records were drawn.
         answers: one a record: ``record_id``, ``digest``, ``answer`` (``accept``, ``wrong_label``,
-            ``skip``), and where given ``right_label``, ``note``.
-        judged: how many records were accepted or called wrong.
+            ``skip``; of a model's answer ``right``, ``wrong``, ``skip``), and where given
+            ``right_label``, ``note``.
+        judged: how many records were not skipped.
         errors: how many of them were called wrong.
         maximum_error_share: the share of errors (0-1) up to which it could be accepted.
-        accepted: whether the person accepts the dataset.
+        accepted: whether the person accepts it.
         reason: why, in the person's words; may be blank where every record was looked at.
         signed_at: ISO 8601 time in UTC with microseconds; the latest counts.
     """

@@ -140,7 +140,7 @@ def clean(
     if missing:
         raise ValueError(f"the raw frame has no column {', '.join(missing)}; check the source")
     settings = settings or CleanSettings()
-    sheet = Worksheet.of(raw)
+    sheet = Worksheet.of(raw, exclusive=form is None or form.exclusive)
     sheet.refuse_data_classes(settings.allowed_data_class)
     sheet.normalise(settings.max_characters)
     choices = personal_data_choices(settings.personal_data, settings.personal_data_by_class)

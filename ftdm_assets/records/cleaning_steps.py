@@ -7,7 +7,7 @@ Invariants:
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import pandas as pd
@@ -63,18 +63,24 @@ class Row:
 
 @dataclass(frozen=True)
 class Worksheet:
-    """All rows of a raw frame, in its order, and the steps to apply to them in turn."""
+    """All rows of a raw frame, in its order, and the steps to apply to them in turn.
+
+    ``exclusive`` says whether of two outputs of one input one must be wrong: labels are votes,
+    texts are none.
+    """
 
     rows: list[Row]
     review: list[consensus.ReviewItem] = field(default_factory=list)
+    exclusive: bool = True
 
     @staticmethod
-    def of(raw: pd.DataFrame) -> "Worksheet":
+    def of(raw: pd.DataFrame, *, exclusive: bool = True) -> "Worksheet":
         """Take the rows of a raw frame; missing values become blank."""
         fields = tuple(Row.__dataclass_fields__)[:9]
         columns = [[_text(value) for value in raw[name]] for name in fields]
         numbers = [int(number) for number in raw["row"]]
-        return Worksheet([Row(*values) for values in zip(*columns, numbers, strict=True)])
+        rows = [Row(*values) for values in zip(*columns, numbers, strict=True)]
+        return Worksheet(rows, exclusive=exclusive)
 
     def _left(self) -> list[Row]:
         return [row for row in self.rows if row.kept]
@@ -133,7 +139,8 @@ class Worksheet:
         left = self._left()
         keys = [duplicate_key(row.input) for row in left]
         groups = list(duplicates.same_key_groups(keys))
-        trusted = reliabilities(_latest(left[place] for place in group) for group in groups)
+        said = (_latest(left[place] for place in group) for group in groups)
+        trusted = reliabilities(said) if self.exclusive else Reliability()
         terms = consensus.Terms(trusted, minimum)
         self._settle(left, groups, "exact_duplicate", lambda _a, _b: 1.0, terms)
         return trusted
@@ -152,13 +159,10 @@ class Worksheet:
         similarity: Callable[[str, str], float],
         terms: consensus.Terms,
     ) -> None:
+        if not self.exclusive:
+            terms = replace(terms, minimum=0)
         for group in groups:
-            members = [
-                consensus.Member(
-                    row.record_id, row.input, row.output, row.ballots, row.role == REVIEW
-                )
-                for row in (rows[place] for place in group)
-            ]
+            members = [self._member(rows[place]) for place in group]
             decision = consensus.decide(members, same_label, terms)
             for loss in decision.losses:
                 loser = rows[group[loss.place]]
@@ -171,7 +175,15 @@ class Worksheet:
                 self.review.append(consensus.review_item(members, decision, terms))
             else:
                 kept = rows[group[decision.kept]]
-                kept.absorbed, kept.consensus_confidence = decision.ballots, decision.confidence
+                kept.absorbed = decision.ballots
+                if self.exclusive:
+                    kept.consensus_confidence = decision.confidence
+
+    def _member(self, row: Row) -> consensus.Member:
+        output, ballots = row.output, row.ballots
+        if not self.exclusive:
+            output, ballots = "", tuple(ballot._replace(label="") for ballot in ballots)
+        return consensus.Member(row.record_id, row.input, output, ballots, row.role == REVIEW)
 
     def drop_near_golden(self, golden: Mapping[str, str], threshold: float, masked: bool) -> None:
         """Drop what equals a golden example's input, or comes near to it."""

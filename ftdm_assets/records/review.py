@@ -1,8 +1,8 @@
-"""A person's review of a random sample of a dataset: the draw, the answers, the count.
+"""A person's review of a random sample, of records or of answers: the draw, the words, the count.
 
 Invariants:
-* The sample follows from the dataset's digest and the size alone: nobody chooses it, and anybody
-  can draw it again.
+* The sample follows from the digest of what it is drawn from and the size alone: nobody chooses
+  it, and anybody can draw it again.
 * Every record drawn is answered exactly once; a skipped one is no judgement.
 * What was not looked at is not accepted: half of the sample has to be judged.
 """
@@ -11,16 +11,45 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
-Answer = Literal["accept", "wrong_label", "skip"]
-ANSWERS: tuple[str, ...] = get_args(Answer)
+SKIP = "skip"
 _PURPOSE = b"ftdm sign-off sample of "
 _LEAST_JUDGED = 2  # one in so many
 
 
 class ReviewError(ValueError):
     """A review file or an answer that cannot be used; the message names line and remedy."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a person is shown of each record of a sample, and what may be said of it.
+
+    Attributes:
+        of: what the sample is drawn from; names its digest in a file.
+        noun: what the records are, for a person.
+        shown: the columns that a person sees beside the input.
+        good: the word for a record that is right.
+        bad: the word for one that is wrong.
+        corrected: whether what is right may be said of a wrong one.
+    """
+
+    of: str
+    noun: str
+    shown: tuple[str, ...]
+    good: str
+    bad: str
+    corrected: bool
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Return everything that may be said."""
+        return self.good, self.bad, SKIP
+
+
+LABELS = Form("dataset", "records", ("output",), "accept", "wrong_label", corrected=True)
+ANSWERS = Form("scores", "answers", ("expected", "answered"), "right", "wrong", corrected=False)
 
 
 @dataclass(frozen=True)
@@ -57,18 +86,18 @@ class Tally:
         return self.judged > 0 and self.judged * _LEAST_JUDGED >= self.size
 
 
-def seed_of(dataset_digest: str) -> str:
-    """Return the seed of the sample of a dataset (hex): it follows from the dataset's digest."""
-    return hashlib.sha256(_PURPOSE + dataset_digest.encode()).hexdigest()
+def seed_of(digest: str) -> str:
+    """Return the seed (hex) of a sample: it follows from the digest of what it is drawn from."""
+    return hashlib.sha256(_PURPOSE + digest.encode()).hexdigest()
 
 
 def draw(rows: Iterable[Mapping[str, Any]], seed: str, size: int) -> list[Mapping[str, Any]]:
     """Draw records by their ``digest``; the order of the rows decides nothing.
 
     Args:
-        rows: all records of the dataset.
+        rows: all records.
         seed: from ``seed_of``.
-        size: how many; a smaller dataset is drawn whole.
+        size: how many; of fewer records all are drawn.
     """
     return sorted(rows, key=lambda row: _rank(seed, str(row["digest"])))[:size]
 
@@ -80,21 +109,23 @@ def _rank(seed: str, digest: str) -> str:
 def tally(answers: Sequence[Mapping[str, str]]) -> Tally:
     """Count the answers of a review."""
     given = [answer["answer"] for answer in answers]
-    errors = given.count("wrong_label")
-    return Tally(len(given), errors + given.count("accept"), errors)
+    errors = sum(given.count(form.bad) for form in (LABELS, ANSWERS))
+    return Tally(len(given), len(given) - given.count(SKIP), errors)
 
 
-def to_fill_in(dataset_digest: str, sample: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def to_fill_in(
+    digest: str, sample: Iterable[Mapping[str, Any]], form: Form = LABELS
+) -> list[dict[str, Any]]:
     """Return the rows of a file in which a person answers elsewhere."""
     return [
         {
-            "dataset": dataset_digest,
+            form.of: digest,
             "digest": row["digest"],
             "record_id": row["record_id"],
             "input": row["input"],
-            "output": row["output"],
+            **{name: row[name] for name in form.shown},
             "answer": None,
-            "right_label": "",
+            **({"right_label": ""} if form.corrected else {}),
             "note": "",
         }
         for row in sample
@@ -104,9 +135,10 @@ def to_fill_in(dataset_digest: str, sample: Iterable[Mapping[str, Any]]) -> list
 def read_answers(
     lines: Iterable[str],
     place: str,
-    dataset_digest: str,
+    digest: str,
     sample: Sequence[Mapping[str, Any]],
     labels: Sequence[str],
+    form: Form = LABELS,
 ) -> list[Answered]:
     """Read a filled-in file back, in the order of the sample.
 
@@ -120,17 +152,17 @@ def read_answers(
             continue
         where = f"{place}, line {number}"
         row = _object(line, where)
-        if row.get("dataset") != dataset_digest:
+        if row.get(form.of) != digest:
             raise ReviewError(
-                f"{where}: it belongs to the dataset {str(row.get('dataset'))[:12]}, current is "
-                f"{dataset_digest[:12]}; export the sample again"
+                f"{where}: it belongs to the {form.of} {str(row.get(form.of))[:12]}, current is "
+                f"{digest[:12]}; export the sample again"
             )
-        digest = str(row.get("digest"))
-        if digest not in known:
-            raise ReviewError(f"{where}: the record {digest[:12]} is not in the sample; remove it")
-        if digest in found:
-            raise ReviewError(f"{where}: the record {digest[:12]} stands there twice; remove one")
-        found[digest] = answered(known[digest], row, where, labels)
+        key = str(row.get("digest"))
+        if key not in known:
+            raise ReviewError(f"{where}: the record {key[:12]} is not in the sample; remove it")
+        if key in found:
+            raise ReviewError(f"{where}: the record {key[:12]} stands there twice; remove one")
+        found[key] = answered(known[key], row, where, labels, form)
     missing = [row["record_id"] for row in sample if str(row["digest"]) not in found]
     if missing:
         raise ReviewError(
@@ -141,24 +173,30 @@ def read_answers(
 
 
 def answered(
-    record: Mapping[str, Any], given: Mapping[str, Any], where: str, labels: Sequence[str]
+    record: Mapping[str, Any],
+    given: Mapping[str, Any],
+    where: str,
+    labels: Sequence[str],
+    form: Form = LABELS,
 ) -> Answered:
-    """Return a person's answer to one record.
+    """Return a person's word on one record.
 
     Raises:
         ReviewError: if it is none of the answers, or names a label that does not exist.
     """
     answer, right = given.get("answer"), str(given.get("right_label") or "").strip()
-    if answer not in ANSWERS:
+    if answer not in form.words:
         raise ReviewError(
-            f"{where}: the answer is {answer!r}; write one of {', '.join(ANSWERS)} "
+            f"{where}: the answer is {answer!r}; write one of {', '.join(form.words)} "
             f"for record {record['record_id']}"
         )
+    if right and not form.corrected:
+        raise ReviewError(f"{where}: right_label has no place here; say it in `note`")
     if right and labels and right not in labels:
         raise ReviewError(f"{where}: {right!r} is no label of the taxonomy; correct right_label")
-    if right and (answer != "wrong_label" or right == record["output"]):
+    if right and (answer != form.bad or right == record["output"]):
         raise ReviewError(
-            f"{where}: right_label {right!r} goes with the answer wrong_label and another label "
+            f"{where}: right_label {right!r} goes with the answer {form.bad} and another label "
             "than the record has; correct the line"
         )
     note = str(given.get("note") or "").strip()

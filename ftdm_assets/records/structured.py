@@ -1,8 +1,8 @@
-"""Outputs that are JSON: personal data is masked in their texts, and their form is kept.
+"""Outputs that are no labels, JSON or texts: personal data is masked in them, their form is kept.
 
 Invariants:
 * Only the texts within a value are masked; a number, a key and the form stay as they are.
-* The form is judged by a function that the caller gives: nothing here knows a schema.
+* The form is judged by a function that the caller gives: nothing here knows a schema or a style.
 """
 
 from collections.abc import Callable
@@ -23,11 +23,17 @@ class OutputForm:
         read: a text's value; raises ValueError if it is of no such form.
         write: a value's one text.
         problem: what is wrong with a text; blank when nothing is.
+        what: what an output is, for a person.
+        rule: what it has to keep; names the checks.
+        exclusive: whether of two outputs of one input one must be wrong.
     """
 
     read: Callable[[str], Any]
     write: Callable[[Any], str]
     problem: Callable[[str], str]
+    what: str = "JSON"
+    rule: str = "schema"
+    exclusive: bool = True
 
     def canonical(self, text: str) -> str:
         """Return a text in its one form, or as it is where it has none."""
@@ -45,6 +51,13 @@ class OutputForm:
         kinds: set[str] = set()
         masked = _masked(value, kinds)
         return (self.write(masked) if kinds else text), tuple(sorted(kinds))
+
+
+def text_form(problems: Callable[[str], list[str]]) -> OutputForm:
+    """Return the form of free texts: one may be said in many ways, all of the house style."""
+    return OutputForm(
+        str, str.strip, lambda text: "; ".join(problems(text)), "a text", "style", exclusive=False
+    )
 
 
 def _masked(value: Any, kinds: set[str]) -> Any:
@@ -65,6 +78,6 @@ def wrong_outputs(frame: pd.DataFrame, form: OutputForm) -> list[Problem]:
     columns = (frame["row"], frame["record_id"], frame["output"])
     for number, record_id, output in zip(*columns, strict=True):
         if str(output).strip() and (found := form.problem(str(output))):
-            reason = f"{found}; correct it at the source, or the schema"
+            reason = f"{found}; correct it at the source, or the {form.rule}"
             problems.append(Problem(int(number), str(record_id), "output", reason))
     return problems

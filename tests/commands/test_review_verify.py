@@ -59,7 +59,7 @@ def run(graph: GraphPlan, instance: dg.DagsterInstance, assets: frozenset[str]) 
 
 
 def wanted(**changes: Any) -> Wanted:
-    given = {"by": None, "export": None, "answers": None, "accept_all": False, "refuse": False}
+    given = {"by": None, "export": None, "filled_in": None, "accept_all": False, "refuse": False}
     return Wanted("demo", **{**given, "reason": "", **changes})
 
 
@@ -83,7 +83,7 @@ def test_a_sample_goes_out_comes_back_and_everything_verifies(
     for row in rows[1:]:
         row["answer"] = "accept"
     file.write_text(jsonl(rows))
-    assert review(wanted(answers=file, by="jane"), as_json=False) == 1
+    assert review(wanted(filled_in=file, by="jane"), as_json=False) == 1
     assert "jane refused" in capsys.readouterr().out
     # In the terminal, where one answer is mistyped.
     typed = iter(["w", "nonsense", "x", *["a"] * 8, "y"])
@@ -135,8 +135,8 @@ def test_a_restricted_record_stops_this_run_and_the_next(
     [
         ({"accept_all": True, "by": "jane"}, "give --by NAME and --reason TEXT"),
         ({"accept_all": True, "reason": "urgent"}, "give --by NAME and --reason TEXT"),
-        ({"answers": Path("x.jsonl")}, "give --by NAME"),
-        ({"answers": Path("x.jsonl"), "export": Path("y.jsonl")}, "choose one"),
+        ({"filled_in": Path("x.jsonl")}, "give --by NAME"),
+        ({"filled_in": Path("x.jsonl"), "export": Path("y.jsonl")}, "choose one"),
         ({"refuse": True}, "--refuse needs --reason"),
         ({}, "there is no terminal to ask at"),
     ],

@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ftdm_assets.graph.prediction import PACKAGE_QUESTIONS
+from ftdm_assets.graph.general_ability import PACKAGE_QUESTIONS
 from ftdm_assets.provenance.store import ArtifactStore
 from serving.local_key import local_key
 from tests.commands.helpers import REPOSITORY, SHIPPED, Place

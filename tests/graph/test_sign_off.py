@@ -12,6 +12,7 @@ from ftdm_assets.graph import protection, sign_off
 from ftdm_assets.graph.execute import Work, execute, work_to_do
 from ftdm_assets.graph.plan import AssetPlan, Built, GraphPlan, Reading, Tools
 from ftdm_assets.graph.shell import judge, reading_of
+from ftdm_assets.graph.sign_off import DATASET
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.provenance.access_log import Reader
 from ftdm_assets.records.review import Answered
@@ -82,7 +83,7 @@ def answers(reading: Reading, wrong: int = 0, skipped: int = 0) -> list[Answered
     kinds += ["accept"] * (10 - len(kinds))
     return [
         Answered(row["record_id"], row["digest"], kind)
-        for row, kind in zip(sign_off.sample(reading), kinds, strict=True)
+        for row, kind in zip(DATASET.sample(reading), kinds, strict=True)
     ]
 
 
@@ -101,7 +102,7 @@ def test_training_waits_for_the_sign_off_and_sees_it(
     assert made(graph) == {"cleaned_dataset", "training_set"}
     reading = reading_of(graph, Reader("review"))
     digest = reading.digest("cleaned_dataset")
-    sign_off.sign(reading, answers(reading), by="jane", how="import", accepted=True)
+    sign_off.sign(reading, DATASET, answers(reading), by="jane", how="import", accepted=True)
     work, problem = run(graph, instance)
     assert problem == ""
     assert work.checks == frozenset({("cleaned_dataset", "signed_off")})
@@ -151,7 +152,7 @@ def test_what_is_accepted(
 ) -> None:
     reading = reading_of(graph)
     given = answers(reading, wrong, skipped)
-    sign_off.sign(reading, given, by="jane", how="import", accepted=accepted)
+    sign_off.sign(reading, DATASET, given, by="jane", how="import", accepted=accepted)
     result = verdict(graph)
     assert result.passed == passes
     assert "jane" in result.description
@@ -161,10 +162,12 @@ def test_what_is_accepted(
 
 def test_the_latest_sign_off_counts(graph: GraphPlan) -> None:
     reading = reading_of(graph)
-    sign_off.sign(reading, answers(reading), by="jane", how="import", accepted=True)
+    sign_off.sign(reading, DATASET, answers(reading), by="jane", how="import", accepted=True)
     assert verdict(graph).passed
-    sign_off.sign(reading, answers(reading, 4), by="joe", how="import", accepted=True)
-    assert "refused by joe: 4 of 10 judged records are wrong (40.0%" in verdict(graph).description
+    sign_off.sign(reading, DATASET, answers(reading, 4), by="joe", how="import", accepted=True)
+    told = verdict(graph).description
+    assert "refused by joe on 20" in told
+    assert "4 of 10 judged records are wrong (40.0%" in told
 
 
 def test_another_sample_or_a_stricter_level_does_not_count(
@@ -172,9 +175,9 @@ def test_another_sample_or_a_stricter_level_does_not_count(
 ) -> None:
     reading = reading_of(graph)
     given = answers(reading, 1)
-    sign_off.sign(reading, given[:9], by="jane", how="import", accepted=True)
+    sign_off.sign(reading, DATASET, given[:9], by="jane", how="import", accepted=True)
     assert "jane answered another sample" in verdict(graph).description
-    sign_off.sign(reading, given, by="jane", how="import", accepted=True)
+    sign_off.sign(reading, DATASET, given, by="jane", how="import", accepted=True)
     assert verdict(graph).passed
     assert not verdict(small(model_of(tmp_path, maximum_error_share=0.05))).passed
 
