@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 
+from serving.admission import Admission
 from serving.deployment import EngineBuilder, resume
 from serving.engine import HOST, engine_command
 from serving.health import get_json, healthy_replicas, port_is_free
@@ -83,12 +84,15 @@ def up(
     home: Path,
     extra_programs: Sequence[Program] = (),
     *,
+    admission: Admission,
     ports: Ports | None = None,
     timeout_s: float = 300.0,
     progress: Callable[[str], None] = lambda _: None,
     engine: EngineBuilder = engine_command,
 ) -> StackStatus:
     """Start supervisor, cache, extra programs, gateway and every version of every pointer.
+
+    A version that admission refuses is named among the problems; the others come up.
 
     Raises:
         StackError: A port is taken, or the gateway or the cache does not answer.
@@ -110,7 +114,9 @@ def up(
         supervisor, GATEWAY, lambda: get_json(gateway_url(ports) + "/health")[0] == HTTPStatus.OK
     )
     progress(f"the gateway answers on {gateway_url(ports)}")
-    problems = resume(folder, timeout_s=timeout_s, progress=progress, engine=engine)
+    problems = resume(
+        folder, admission=admission, timeout_s=timeout_s, progress=progress, engine=engine
+    )
     return status(folder, ports=ports, also=tuple(problems.values()))
 
 

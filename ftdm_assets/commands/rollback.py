@@ -6,9 +6,9 @@ import time
 
 from ftdm_assets.commands import output
 from ftdm_assets.home import dagster_home, home
-from serving import pointer
+from serving import moves
+from serving.admission import StoreAdmission
 from serving.api_keys import who_moves
-from serving.health import require_warm
 from serving.pointer import PointerStore
 from serving.versions import Move, PointerError, UnknownModelError
 
@@ -18,7 +18,8 @@ def rollback(model: str | None, to: str | None, reason: str, as_json: bool) -> i
     started = time.monotonic()
     folder = home()
     name = model or _model_of(to) or _only_model()
-    move = pointer.rollback(folder, name, to, by=_person(), reason=reason, check=require_warm)
+    admission = StoreAdmission(folder)
+    move = moves.rollback(folder, name, to, by=_person(), reason=reason, admission=admission)
     seconds = time.monotonic() - started
     if not as_json:
         output.say(

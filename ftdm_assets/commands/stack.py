@@ -16,6 +16,7 @@ from ftdm_assets.model_folder import find_models, load_folder
 from ftdm_assets.settings import SettingsError
 from ftdm_assets.sources import label_webhook
 from serving import stack
+from serving.admission import StoreAdmission
 from serving.health import port_is_free
 from serving.stack import StackStatus
 from serving.supervision import Program, Supervisor
@@ -45,7 +46,7 @@ def up(as_json: bool) -> int:
     _close_dead_runs()
     progress = (lambda _: None) if as_json else output.say
     programs = (*dagster_programs(folder), *webhook_programs(folder))
-    found = stack.up(folder, programs, progress=progress)
+    found = stack.up(folder, programs, admission=StoreAdmission(folder), progress=progress)
     _await_ui(progress)
     found = stack.status(folder, also=code_problems())
     _show(found, as_json)
@@ -85,7 +86,8 @@ def dagster_programs(folder: Path) -> tuple[Program, ...]:
         "PYTHONUNBUFFERED": "1",
     }
     ports = ("FTDM_GATEWAY_PORT", "FTDM_CACHE_PORT")
-    for name in ("FTDM_MODELS", "FTDM_SERVING_PYTHON", *ports, stack.INPUTS_VARIABLE):
+    names = ("FTDM_MODELS", "FTDM_SERVING_PYTHON", "FTDM_TRUST", *ports, stack.INPUTS_VARIABLE)
+    for name in names:
         if os.environ.get(name):
             environment[name] = os.environ[name]
     address = ("--host", "127.0.0.1", "--port", str(ui_port()))

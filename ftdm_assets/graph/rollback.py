@@ -14,8 +14,8 @@ from ftdm_assets.provenance.lineage import REGISTERED, registered
 from ftdm_assets.provenance.statements import InputRef, Manifest
 from ftdm_assets.provenance.store import StoreError
 from ftdm_assets.registries.mlflow_registry import RegistryError
-from serving import pointer
-from serving.health import require_warm
+from serving import moves
+from serving.admission import StoreAdmission
 from serving.versions import Move, PointerError
 
 DEPLOYED = "deployed_version"
@@ -36,13 +36,13 @@ def rollback_job(graph: GraphPlan) -> dg.JobDefinition:
         config = context.op_config
         reading = reading_of(graph)
         try:
-            move = pointer.rollback(
+            move = moves.rollback(
                 reading.home,
                 name,
                 config.get("to"),
                 by=f"dagster run {context.run.run_id}",
                 reason=config["reason"],
-                check=require_warm,
+                admission=StoreAdmission(reading.home),
             )
         except PointerError as error:
             raise dg.Failure(str(error), allow_retries=False) from error

@@ -7,6 +7,7 @@ Invariants:
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,12 @@ class Trust:
 
 
 NOBODY = Trust({}, {})
+
+
+def trust_folder(home: Path) -> Path:
+    """Return where the trusted public keys lie: ``FTDM_TRUST``, else a folder of the home."""
+    chosen = os.environ.get("FTDM_TRUST")
+    return Path(chosen).resolve() if chosen else home / "trust"
 
 
 def read_trust(folder: Path) -> Trust:
