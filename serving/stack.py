@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 
+from ftdm_assets.provenance.trust import TRUST_ENV, trust_folder
 from serving.admission import Admission
 from serving.deployment import EngineBuilder, resume
 from serving.engine import HOST, engine_command
@@ -224,10 +225,13 @@ def _gateway(folder: Path, ports: Ports) -> Program:
     argv = (str(interpreter()), "-m", "serving.gateway", "--home", str(folder))
     # The working folder is the home, so the package is found wherever it lies.
     root = str(Path(__file__).resolve().parents[1])
+    environment = {"PYTHONPATH": root, "PYTHONUNBUFFERED": "1"}
+    if os.environ.get(TRUST_ENV):
+        environment[TRUST_ENV] = str(trust_folder(folder))
     return Program(
         GATEWAY,
         (*argv, "--port", str(ports.gateway), *(["--keep-inputs"] if _keeps_inputs() else [])),
-        {"PYTHONPATH": root, "PYTHONUNBUFFERED": "1"},
+        environment,
         stop_timeout_s=35,
     )
 

@@ -34,13 +34,16 @@ def rollback(model: str | None, to: str | None, reason: str, as_json: bool) -> i
 
 
 def _record(move: Move) -> None:
-    """Write the move into store, registry and Dagster; the pointer has moved already."""
+    """Write the move into store, registry and Dagster; the pointer has moved already.
+
+    The sensor may have been first; a move is told once.
+    """
     dagster_home()
     import dagster as dg
 
     from ftdm_assets.graph.build import build_plan
+    from ftdm_assets.graph.move_records import tell_moves
     from ftdm_assets.graph.release import record_aliases
-    from ftdm_assets.graph.rollback import record_move
     from ftdm_assets.graph.shell import reading_of
     from ftdm_assets.model_folder import load_model
     from ftdm_assets.registries.mlflow_registry import RegistryError
@@ -48,8 +51,7 @@ def _record(move: Move) -> None:
     graph = build_plan(load_model(move.model))
     reading = reading_of(graph)
     with dg.DagsterInstance.get() as instance:
-        event = record_move(graph, reading, move, instance)
-        instance.report_runless_asset_event(event)
+        tell_moves(graph, reading, instance)
     try:
         record_aliases(reading)
     except RegistryError as error:

@@ -13,6 +13,7 @@ import httpx
 from ftdm_assets.commands import output
 from ftdm_assets.home import dagster_home, home
 from ftdm_assets.model_folder import find_models, load_folder
+from ftdm_assets.provenance.trust import TRUST_ENV, trust_folder
 from ftdm_assets.settings import SettingsError
 from ftdm_assets.sources import label_webhook
 from serving import stack
@@ -86,10 +87,12 @@ def dagster_programs(folder: Path) -> tuple[Program, ...]:
         "PYTHONUNBUFFERED": "1",
     }
     ports = ("FTDM_GATEWAY_PORT", "FTDM_CACHE_PORT")
-    names = ("FTDM_MODELS", "FTDM_SERVING_PYTHON", "FTDM_TRUST", *ports, stack.INPUTS_VARIABLE)
-    for name in names:
+    for name in ("FTDM_MODELS", "FTDM_SERVING_PYTHON", *ports, stack.INPUTS_VARIABLE):
         if os.environ.get(name):
             environment[name] = os.environ[name]
+    if os.environ.get(TRUST_ENV):
+        # In full: these programs run in the home, a relative path was meant from here.
+        environment[TRUST_ENV] = str(trust_folder(folder))
     address = ("--host", "127.0.0.1", "--port", str(ui_port()))
     return (
         Program(

@@ -2,7 +2,16 @@
 
 import dagster as dg
 
-from ftdm_assets.graph import dataset, evaluation, labels, monitoring, release, sources, training
+from ftdm_assets.graph import (
+    dataset,
+    evaluation,
+    labels,
+    monitoring,
+    release,
+    sources,
+    training,
+)
+from ftdm_assets.graph.move_records import moves_sensor
 from ftdm_assets.graph.plan import GraphPlan
 from ftdm_assets.graph.rollback import rollback_job
 from ftdm_assets.graph.shell import asset_definition, check_definition
@@ -40,5 +49,9 @@ def definitions_of(graph: GraphPlan) -> dg.Definitions:
         asset_checks=[check_definition(graph, plan) for plan in graph.checks],
         jobs=[rollback_job(graph)],
         schedules=[monitoring.canary_schedule(graph)],
-        sensors=[monitoring.retraining_sensor(graph), sources.source_sensor(graph)],
+        sensors=[
+            monitoring.retraining_sensor(graph),
+            sources.source_sensor(graph),
+            moves_sensor(graph),
+        ],
     )

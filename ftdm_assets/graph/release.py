@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ftdm_assets.graph import prediction, registered_version
-from ftdm_assets.graph.evidence import PRODUCTION, decision
+from ftdm_assets.graph.evidence import PRODUCTION, deployed_decision
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, GraphPlan, Outcome, Reading, Tools
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.provenance.environment import now
@@ -74,7 +74,8 @@ def checks(model: ModelFolder, graph: Callable[[], GraphPlan]) -> list[CheckPlan
             "all_verdicts",
             "Every gating check of the version and of all its ancestors has passed.",
             lambda r: _all_verdicts(graph(), r),
-            version="2",
+            # 3: judges the version that is deployed, also after a rollback.
+            version="3",
         ),
     ]
 
@@ -266,7 +267,7 @@ def _smoke_check(reading: Reading, minimum: int) -> Outcome:
 
 
 def _all_verdicts(graph: GraphPlan, reading: Reading) -> Outcome:
-    made = decision(graph, reading, ("registered_version",))
+    made = deployed_decision(graph, reading)
     refused = [f"{f.asset}.{f.check} {f.state} on {f.digest[:12]}" for f in made.refusals]
     judged = [f for f in made.findings if f.severity == "block"]
     text = f"{len(judged) - len(refused)} of {len(judged)} gating checks have passed"

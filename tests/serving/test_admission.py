@@ -182,9 +182,12 @@ def test_a_move_hashes_the_weights_again_only_if_their_files_changed(
 ) -> None:
     version = warm(place, place.second, router)
     hashed: list[Path] = []
-    monkeypatch.setattr(
-        "serving.admission.weights_problem", lambda folder, *_: hashed.append(folder) or ""
-    )
+
+    def hash_none(folder: Path, *_: object) -> str:
+        hashed.append(folder)
+        return ""
+
+    monkeypatch.setattr("serving.admission.weights_problem", hash_none)
     admission = StoreAdmission(place.home)
     admission.to_move(version)
     assert hashed == []
@@ -236,5 +239,12 @@ def test_up_refuses_one_version_and_brings_up_the_others(tmp_path: Path) -> None
         moves.rollback(home, "demo", by="ana", reason="r", admission=running.admission)
         with PointerStore(home) as store:
             assert store.resolve("demo").version == FIRST
+        # What answers already is named, and not cut off.
+        key = place.first.key.public.key_id
+        revoke_key(home / "trust", key, by="jane", reason="lost", at=AT)
+        status = running.up()
+        (problem,) = (one for one in status.problems if one.startswith(FIRST))
+        assert "Its replicas, started before, still answer" in problem
+        assert status.models[0].current_healthy == 1
     finally:
         running.supervisor.shutdown(timeout_s=0.5)

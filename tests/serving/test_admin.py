@@ -1,0 +1,147 @@
+"""Moving production over HTTP: who may, what is refused, and that it is the command's own move."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+from starlette.testclient import TestClient
+
+from serving.admin import admin_routes
+from serving.admission import AdmissionError, Candidate
+from serving.errors import ApiError
+from serving.gateway import GatewaySettings, create_app
+from serving.pointer import PointerStore
+from serving.versions import State, Version
+from tests.serving.serving_support import MODEL, Vouched, digest_of, free_port, unasked
+from tests.serving.warm_router import warm_router
+
+ADMIN = {"authorization": "Bearer admin"}
+BY_HAND = {"model": MODEL, "reason": "worse answers"}
+
+
+def only_ana(request: Request) -> str:
+    if request.headers.get("authorization") != ADMIN["authorization"]:
+        raise ApiError(403, "This key may not move production.", "forbidden")
+    return "ana"
+
+
+class Refusing(Vouched):
+    """Admits all but one version."""
+
+    def to_move(self, candidate: Candidate) -> None:
+        if candidate.version == f"{MODEL}-v0001":
+            raise AdmissionError(f"{candidate.version} is not served: its key was revoked.")
+
+
+@pytest.fixture(scope="module")
+def router() -> Iterator[str]:
+    with warm_router() as one:
+        yield one.url
+
+
+def put(store: PointerStore, number: int, router: str, state: State = "ready") -> None:
+    full = f"{MODEL}-v{number:04d}"
+    version = Version(
+        *(MODEL, full, digest_of(full), Path("/models"), "served", 2048, "bfloat16"),
+        router_url=router,
+        state=state,
+    )
+    store.record_version(version)
+
+
+@pytest.fixture
+def home(tmp_path: Path, router: str) -> Path:
+    with PointerStore(tmp_path) as store:
+        for number in (1, 2):
+            put(store, number, router)
+            store.promote(MODEL, f"v000{number}", by="t", reason="r", admit=unasked)
+        put(store, 3, router)
+    return tmp_path
+
+
+def client_of(home: Path, admission: Vouched | None = None) -> TestClient:
+    app = create_app(GatewaySettings(home))
+    app.router.routes.extend(admin_routes(home, admission or Vouched(), only_ana))
+    return TestClient(app, raise_server_exceptions=False)
+
+
+@pytest.fixture
+def client(home: Path) -> Iterator[TestClient]:
+    with client_of(home) as one:
+        yield one
+
+
+def current(home: Path) -> str:
+    with PointerStore(home) as store:
+        return store.resolve(MODEL).version
+
+
+def test_a_rollback_and_the_way_forth_again(client: TestClient, home: Path) -> None:
+    back = client.post("/admin/rollback", json=BY_HAND, headers=ADMIN)
+    assert back.status_code == 200, back.text
+    assert back.json() | {"at": "", "seconds": 0} == {
+        "number": 3, "model": MODEL, "kind": "rollback", "from_version": f"{MODEL}-v0002",
+        "to_version": f"{MODEL}-v0001", "by": "ana", "reason": "worse answers", "at": "",
+        "seconds": 0,
+    }  # fmt: skip
+    assert client.get("/health").json()["production"] == {MODEL: f"{MODEL}-v0001"}
+    forth = client.post("/admin/promote", json={**BY_HAND, "version": "v0002"}, headers=ADMIN)
+    assert (forth.json()["kind"], current(home)) == ("promote", f"{MODEL}-v0002")
+    named = client.post("/admin/rollback", json={**BY_HAND, "to": "v0001"}, headers=ADMIN)
+    assert (named.status_code, current(home)) == (200, f"{MODEL}-v0001")
+
+
+@pytest.mark.parametrize("path", ["/admin/rollback", "/admin/promote"])
+@pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer caller"}])
+def test_who_is_no_admin_moves_nothing(
+    client: TestClient, home: Path, path: str, headers: dict[str, str]
+) -> None:
+    answer = client.post(path, json={**BY_HAND, "version": "v0001"}, headers=headers)
+    assert answer.status_code == 403
+    assert current(home) == f"{MODEL}-v0002"
+    assert client.get(path, headers=ADMIN).status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "told"),
+    [
+        ("rollback", {"model": MODEL}, 400, "`reason` must be"),
+        ("rollback", {"model": MODEL, "reason": " "}, 400, "`reason` must be"),
+        ("rollback", [], 400, "JSON object"),
+        ("rollback", {**BY_HAND, "model": "other"}, 404, "No model 'other'"),
+        ("rollback", {**BY_HAND, "to": "7"}, 400, "is no version of"),
+        ("rollback", {**BY_HAND, "to": "v0002"}, 409, "in production already"),
+        ("rollback", {**BY_HAND, "reason": "x" * 20_000}, 413, "larger than"),
+        ("promote", BY_HAND, 400, "`version` must be"),
+        ("promote", {**BY_HAND, "version": "v0003"}, 409, "was never in production"),
+    ],
+)
+def test_what_is_refused(
+    client: TestClient, home: Path, path: str, body: Any, status: int, told: str
+) -> None:
+    answer = client.post(f"/admin/{path}", json=body, headers=ADMIN)
+    assert answer.status_code == status
+    assert told in answer.json()["error"]["message"]
+    assert current(home) == f"{MODEL}-v0002"
+
+
+def test_a_version_that_is_not_admitted_or_not_warm_is_refused(home: Path) -> None:
+    with client_of(home, Refusing()) as client:
+        for path, more in (("rollback", {}), ("promote", {"version": "v0001"})):
+            answer = client.post(f"/admin/{path}", json=BY_HAND | more, headers=ADMIN)
+            assert answer.status_code == 409
+            assert answer.json()["error"]["code"] == "not_admitted"
+            assert "its key was revoked" in answer.json()["error"]["message"]
+    with PointerStore(home) as store:
+        put(store, 1, f"http://127.0.0.1:{free_port()}")
+    with client_of(home) as client:
+        answer = client.post("/admin/rollback", json=BY_HAND, headers=ADMIN)
+        assert answer.json()["error"]["code"] == "not_moved"
+    assert current(home) == f"{MODEL}-v0002"
+
+
+def test_nothing_is_mounted_by_itself(home: Path) -> None:
+    with TestClient(create_app(GatewaySettings(home))) as client:
+        assert client.post("/admin/rollback", json=BY_HAND, headers=ADMIN).status_code == 404
