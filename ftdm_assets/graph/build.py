@@ -8,6 +8,7 @@ from ftdm_assets.graph import (
     labels,
     monitoring,
     release,
+    rollback_drill,
     sources,
     training,
 )
@@ -20,7 +21,7 @@ from ftdm_assets.model_folder import ModelFolder
 
 def build_plan(model: ModelFolder) -> GraphPlan:
     """Return the plan of a domain model's graph."""
-    stages = (labels, dataset, training, evaluation, release, monitoring)
+    stages = (labels, dataset, training, evaluation, release, monitoring, rollback_drill)
     assets = [plan for stage in stages for plan in stage.assets(model)]
     checks = [
         *labels.checks(model),
@@ -29,6 +30,7 @@ def build_plan(model: ModelFolder) -> GraphPlan:
         *evaluation.checks(model),
         *release.checks(model, lambda: graph),
         *monitoring.checks(model),
+        *rollback_drill.checks(model),
     ]
     graph = GraphPlan(model, tuple(assets), tuple(checks))
     return graph
@@ -48,7 +50,7 @@ def definitions_of(graph: GraphPlan) -> dg.Definitions:
         ],
         asset_checks=[check_definition(graph, plan) for plan in graph.checks],
         jobs=[rollback_job(graph)],
-        schedules=[monitoring.canary_schedule(graph)],
+        schedules=[monitoring.canary_schedule(graph), *rollback_drill.schedules(graph)],
         sensors=[
             monitoring.retraining_sensor(graph),
             sources.source_sensor(graph),

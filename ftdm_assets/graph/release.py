@@ -45,7 +45,7 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             "previous one is kept warm.",
             build=_build_deployed,
             version="2",
-            config=settings.serving.model_dump(),
+            config=settings.serving.model_dump(exclude={"drill"}),
             deps=("registered_version",),
             memoised=False,
             gated=True,
