@@ -1,8 +1,9 @@
 """Admission: no version is served whose evidence does not hold, whoever asks.
 
 Invariants:
-- it is asked before any replica of a version is started and before the pointer moves to a version;
-  no call that starts or moves has a default without it, and nobody can pass over a refusal;
+- it is asked before any replica of a version is started, by the supervisor too when one ended, and
+  before the pointer moves to a version; no call that starts or moves has a default without it, and
+  nobody can pass over a refusal;
 - seal, manifests, the gate's decision, verdicts and trusted keys are checked anew each time, so a
   key that is revoked counts for nothing from then on;
 - weights are hashed anew before each start. Before a move they are hashed only if their files are
@@ -18,8 +19,10 @@ from typing import Protocol
 from ftdm_assets.provenance.admission import attested, weights_problem
 from ftdm_assets.provenance.store import ArtifactStore, store_folder
 from ftdm_assets.provenance.trust import read_trust, trust_folder
-from serving.home import Home
+from serving.home import Home, interpreter
 from serving.versions import PointerError
+
+_ADMITTED = Path(__file__).with_name("admitted.py")
 
 
 class AdmissionError(PointerError):
@@ -59,12 +62,16 @@ class Admission(Protocol):
             AdmissionError: Its evidence or its weights do not verify.
         """
 
+    def guarded(self, candidate: Candidate, argv: tuple[str, ...]) -> tuple[str, ...]:
+        """Return an engine's command so that admission is asked each time that it is run."""
+
 
 class StoreAdmission:
     """Admits what the artifact store and the trusted keys of a home vouch for."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, trust: Path | None = None) -> None:
         self._home = Home.at(home)
+        self._trust = trust or trust_folder(self._home.folder)
         self._store = ArtifactStore(store_folder(self._home.folder))
 
     def to_start(self, candidate: Candidate) -> None:
@@ -75,8 +82,15 @@ class StoreAdmission:
         """Check evidence, and weights unless they are the files of the last start."""
         self._check(candidate, lambda: self._hashed(candidate))
 
+    def guarded(self, candidate: Candidate, argv: tuple[str, ...]) -> tuple[str, ...]:
+        """Put `admitted.py` before an engine's command."""
+        return (
+            *(str(interpreter()), "-I", str(_ADMITTED), str(self._home.folder), str(self._trust)),
+            *(candidate.version, candidate.digest, str(candidate.folder), *argv),
+        )
+
     def _check(self, candidate: Candidate, hashed: Callable[[], bool]) -> None:
-        trust = read_trust(trust_folder(self._home.folder))
+        trust = read_trust(self._trust)
         found = attested(self._store, candidate.version, candidate.digest, trust)
         if found.problems:
             raise _refused(candidate.version, *found.problems)

@@ -101,7 +101,7 @@ def start_version(
         if before and _answers(version):
             return RunningVersion(_record_ready(store, version), 0.0)
         try:
-            _start(supervisor, version, engine, began + timeout_s, progress)
+            _start(supervisor, version, admission, engine, began + timeout_s, progress)
         except BaseException as error:
             # Only what this call started: a production replica that is on its way back stays.
             for name in reversed([one for one in _program_names(version) if one not in before]):
@@ -298,12 +298,13 @@ def _program_names(version: Version) -> list[str]:
 def _start(
     supervisor: Supervisor,
     version: Version,
+    admission: Admission,
     engine: EngineBuilder,
     end: float,
     progress: Callable[[str], None],
 ) -> None:
     supervisor.ensure_running()
-    _start_replicas(supervisor, version, engine)
+    _start_replicas(supervisor, version, admission, engine)
     replicas = {one.name: partial(serves, one.url, version.served_name) for one in version.replicas}
     _await_all(supervisor, dict(replicas), end, progress)
     _start_router(supervisor, version)
@@ -311,7 +312,9 @@ def _start(
     _await_all(supervisor, dict(counted), end, progress)
 
 
-def _start_replicas(supervisor: Supervisor, version: Version, engine: EngineBuilder) -> None:
+def _start_replicas(
+    supervisor: Supervisor, version: Version, admission: Admission, engine: EngineBuilder
+) -> None:
     for one in version.replicas:
         command = engine(
             version.folder,
@@ -321,7 +324,7 @@ def _start_replicas(supervisor: Supervisor, version: Version, engine: EngineBuil
             max_model_len=version.max_model_len,
             dtype=version.dtype,
         )
-        supervisor.put(Program(one.name, command.argv, command.env))
+        supervisor.put(Program(one.name, admission.guarded(version, command.argv), command.env))
 
 
 def _start_router(supervisor: Supervisor, version: Version) -> None:

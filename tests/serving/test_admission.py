@@ -1,6 +1,8 @@
 """No version is served whose evidence does not hold: at a start, at `up`, at every move."""
 
 import os
+import signal
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -246,5 +248,12 @@ def test_up_refuses_one_version_and_brings_up_the_others(tmp_path: Path) -> None
         (problem,) = (one for one in status.problems if one.startswith(FIRST))
         assert "Its replicas, started before, still answer" in problem
         assert status.models[0].current_healthy == 1
+        # One that ends is not started again, not by the supervisor either.
+        replica = f"{FIRST}-replica-0"
+        os.kill(running.pid(replica), signal.SIGKILL)
+        end = time.monotonic() + 30
+        while f"{FIRST} is not served" not in running.supervisor.log_tail(replica):
+            assert time.monotonic() < end, running.supervisor.log_tail(replica)
+            time.sleep(0.1)
     finally:
         running.supervisor.shutdown(timeout_s=0.5)
