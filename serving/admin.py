@@ -4,7 +4,7 @@ The bodies are JSON objects: `{"model": NAME, "reason": WHY}`, for a rollback wi
 if it is not to be the previous one, for a promotion with `"version": VERSION`.
 
 Invariants:
-- nothing is read of a request before `require_admin` has let it in and said whose it is;
+- nothing is read of a request whose API key may not move production; the move names the key;
 - the move is that of `ftdm rollback` and of the job (`serving.moves`): ready, warm, admitted. The
   gateway knows no Dagster: the sensor NAME_moves tells the lineage of the move;
 - a version that was never in production is not promoted here: its first promotion is the graph's,
@@ -25,19 +25,18 @@ from starlette.routing import Route
 
 from serving import moves, names
 from serving.admission import Admission, AdmissionError
+from serving.api_keys import ApiKey
 from serving.errors import ApiError, model_not_found
+from serving.guard import check_model
 from serving.pointer import PointerStore
 from serving.versions import Move, PointerError, UnknownModelError
-
-# Returns who asks; raises ApiError (401, 403) for whoever may not move production.
-RequireAdmin = Callable[[Request], str]
 
 _MAX_BODY_BYTES = 16 * 1024
 _LONGEST_TEXT = 500
 
 
-def admin_routes(home: Path, admission: Admission, require_admin: RequireAdmin) -> list[Route]:
-    """Return the routes that move a home's pointer, for those whom `require_admin` lets in."""
+def admin_routes(home: Path, admission: Admission) -> list[Route]:
+    """Return the routes that move a home's pointer; they belong behind the guard."""
 
     def rollback(asked: dict[str, Any], by: str) -> Move:
         model, reason = _text(asked, "model"), _text(asked, "reason")
@@ -50,23 +49,32 @@ def admin_routes(home: Path, admission: Admission, require_admin: RequireAdmin) 
         return moves.promote(home, model, version, by=by, reason=reason, admission=admission)
 
     return [
-        Route("/admin/rollback", _endpoint(rollback, require_admin), methods=["POST"]),
-        Route("/admin/promote", _endpoint(promote, require_admin), methods=["POST"]),
+        Route("/admin/rollback", _endpoint(rollback), methods=["POST"]),
+        Route("/admin/promote", _endpoint(promote), methods=["POST"]),
     ]
 
 
 def _endpoint(
-    move: Callable[[dict[str, Any], str], Move], require_admin: RequireAdmin
+    move: Callable[[dict[str, Any], str], Move],
 ) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
-        by = require_admin(request)
+        key = _admin(request.state.key)
         asked = await _body(request)
+        check_model(key, _text(asked, "model"))
         began = time.monotonic()
-        made = await run_in_threadpool(_made, move, asked, by)
+        made = await run_in_threadpool(_made, move, asked, f"{key.name} (API key {key.key_id})")
         seconds = round(time.monotonic() - began, 3)
         return JSONResponse({**asdict(made), "seconds": seconds})
 
     return handle
+
+
+def _admin(key: ApiKey) -> ApiKey:
+    if key.admin:
+        return key
+    message = f"API key {key.key_id} may not move production: that takes a key that was made with "
+    message += "`ftdm keys new NAME --admin`."
+    raise ApiError(403, message, "not_admin", kind="permission_error")
 
 
 def _made(move: Callable[[dict[str, Any], str], Move], asked: dict[str, Any], by: str) -> Move:

@@ -29,6 +29,7 @@ from serving.admission import Admission
 from serving.engine import HOST
 from serving.gateway import GatewaySettings, create_app
 from serving.home import Home
+from serving.local_key import local_key
 from serving.pointer import PointerStore
 from serving.versions import Version
 
@@ -122,6 +123,8 @@ def _copy(home: Path, pair: tuple[Version, Version]) -> Iterator[Path]:
             with PointerStore(folder) as store:
                 for version in pair:
                     store.record_version(version)
+            # Its gateway's key, before anything is timed.
+            local_key(folder)
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -154,17 +157,21 @@ def _leg(
     began = time.monotonic()
     move = moves.rollback(home, str(body["model"]), by=_BY, reason=_BY, admission=admission)
     moved = time.monotonic()
-    answered = _ask(url, body, timeout_s)
+    answered = _ask(url, body, local_key(home), timeout_s)
     if answered != move.to_version:
         raise DrillError(f"After the move to {move.to_version} the gateway answered as {answered}.")
     return Leg(move.to_version, moved - began, time.monotonic() - began)
 
 
-def _ask(url: str, body: Mapping[str, Any], timeout_s: float) -> str:
+def _ask(url: str, body: Mapping[str, Any], key: str, timeout_s: float) -> str:
     """Return the version that answered."""
     try:
         answer = httpx.post(
-            f"{url}/v1/chat/completions", json=dict(body), timeout=timeout_s, trust_env=False
+            f"{url}/v1/chat/completions",
+            json=dict(body),
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=timeout_s,
+            trust_env=False,
         )
     except httpx.HTTPError as error:
         raise DrillError(f"No answer to the drill within {timeout_s:.0f} s: {error!r}.") from error

@@ -5,26 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.requests import Request
 from starlette.testclient import TestClient
 
-from serving.admin import admin_routes
 from serving.admission import AdmissionError, Candidate
-from serving.errors import ApiError
+from serving.api_keys import Grant, KeyStore
 from serving.gateway import GatewaySettings, create_app
 from serving.pointer import PointerStore
 from serving.versions import State, Version
-from tests.serving.serving_support import MODEL, Vouched, digest_of, free_port, unasked
+from tests.serving.serving_support import MODEL, Vouched, bearer, digest_of, free_port, unasked
 from tests.serving.warm_router import warm_router
 
-ADMIN = {"authorization": "Bearer admin"}
 BY_HAND = {"model": MODEL, "reason": "worse answers"}
-
-
-def only_ana(request: Request) -> str:
-    if request.headers.get("authorization") != ADMIN["authorization"]:
-        raise ApiError(403, "This key may not move production.", "forbidden")
-    return "ana"
 
 
 class Refusing(Vouched):
@@ -61,15 +52,25 @@ def home(tmp_path: Path, router: str) -> Path:
     return tmp_path
 
 
-def client_of(home: Path, admission: Vouched | None = None) -> TestClient:
-    app = create_app(GatewaySettings(home))
-    app.router.routes.extend(admin_routes(home, admission or Vouched(), only_ana))
-    return TestClient(app, raise_server_exceptions=False)
+def key_of(home: Path, **grant: Any) -> dict[str, str]:
+    with KeyStore(home) as store:
+        return bearer(store.new(Grant("ana", **grant), by="t").text)
+
+
+def client_of(
+    home: Path, monkeypatch: pytest.MonkeyPatch, admission: Vouched | None = None
+) -> TestClient:
+    monkeypatch.setattr("serving.gateway.StoreAdmission", lambda _: admission or Vouched())
+    return TestClient(
+        create_app(GatewaySettings(home)),
+        headers=key_of(home, admin=True),
+        raise_server_exceptions=False,
+    )
 
 
 @pytest.fixture
-def client(home: Path) -> Iterator[TestClient]:
-    with client_of(home) as one:
+def client(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+    with client_of(home, monkeypatch) as one:
         yield one
 
 
@@ -79,29 +80,32 @@ def current(home: Path) -> str:
 
 
 def test_a_rollback_and_the_way_forth_again(client: TestClient, home: Path) -> None:
-    back = client.post("/admin/rollback", json=BY_HAND, headers=ADMIN)
+    back = client.post("/admin/rollback", json=BY_HAND)
     assert back.status_code == 200, back.text
-    assert back.json() | {"at": "", "seconds": 0} == {
+    made = back.json()
+    assert made["by"].startswith("ana (API key ")
+    assert made | {"at": "", "seconds": 0, "by": ""} == {
         "number": 3, "model": MODEL, "kind": "rollback", "from_version": f"{MODEL}-v0002",
-        "to_version": f"{MODEL}-v0001", "by": "ana", "reason": "worse answers", "at": "",
+        "to_version": f"{MODEL}-v0001", "by": "", "reason": "worse answers", "at": "",
         "seconds": 0,
     }  # fmt: skip
-    assert client.get("/health").json()["production"] == {MODEL: f"{MODEL}-v0001"}
-    forth = client.post("/admin/promote", json={**BY_HAND, "version": "v0002"}, headers=ADMIN)
+    assert current(home) == f"{MODEL}-v0001"
+    forth = client.post("/admin/promote", json={**BY_HAND, "version": "v0002"})
     assert (forth.json()["kind"], current(home)) == ("promote", f"{MODEL}-v0002")
-    named = client.post("/admin/rollback", json={**BY_HAND, "to": "v0001"}, headers=ADMIN)
+    named = client.post("/admin/rollback", json={**BY_HAND, "to": "v0001"})
     assert (named.status_code, current(home)) == (200, f"{MODEL}-v0001")
 
 
 @pytest.mark.parametrize("path", ["/admin/rollback", "/admin/promote"])
-@pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer caller"}])
-def test_who_is_no_admin_moves_nothing(
-    client: TestClient, home: Path, path: str, headers: dict[str, str]
-) -> None:
-    answer = client.post(path, json={**BY_HAND, "version": "v0001"}, headers=headers)
-    assert answer.status_code == 403
+def test_who_is_no_admin_moves_nothing(client: TestClient, home: Path, path: str) -> None:
+    body = {**BY_HAND, "version": "v0001"}
+    answer = client.post(path, json=body, headers=key_of(home))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "not_admin")
+    answer = client.post(path, json=body, headers=key_of(home, admin=True, models=("other",)))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "model_not_allowed")
+    assert client.post(path, json=body, headers=bearer("ftdm_0_0")).status_code == 401
+    assert client.get(path).status_code == 405
     assert current(home) == f"{MODEL}-v0002"
-    assert client.get(path, headers=ADMIN).status_code == 405
 
 
 @pytest.mark.parametrize(
@@ -121,27 +125,32 @@ def test_who_is_no_admin_moves_nothing(
 def test_what_is_refused(
     client: TestClient, home: Path, path: str, body: Any, status: int, told: str
 ) -> None:
-    answer = client.post(f"/admin/{path}", json=body, headers=ADMIN)
+    answer = client.post(f"/admin/{path}", json=body)
     assert answer.status_code == status
     assert told in answer.json()["error"]["message"]
     assert current(home) == f"{MODEL}-v0002"
 
 
-def test_a_version_that_is_not_admitted_or_not_warm_is_refused(home: Path) -> None:
-    with client_of(home, Refusing()) as client:
+def test_a_version_that_is_not_admitted_or_not_warm_is_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with client_of(home, monkeypatch, Refusing()) as client:
         for path, more in (("rollback", {}), ("promote", {"version": "v0001"})):
-            answer = client.post(f"/admin/{path}", json=BY_HAND | more, headers=ADMIN)
+            answer = client.post(f"/admin/{path}", json=BY_HAND | more)
             assert answer.status_code == 409
             assert answer.json()["error"]["code"] == "not_admitted"
             assert "its key was revoked" in answer.json()["error"]["message"]
     with PointerStore(home) as store:
         put(store, 1, f"http://127.0.0.1:{free_port()}")
-    with client_of(home) as client:
-        answer = client.post("/admin/rollback", json=BY_HAND, headers=ADMIN)
+    with client_of(home, monkeypatch) as client:
+        answer = client.post("/admin/rollback", json=BY_HAND)
         assert answer.json()["error"]["code"] == "not_moved"
     assert current(home) == f"{MODEL}-v0002"
 
 
-def test_nothing_is_mounted_by_itself(home: Path) -> None:
-    with TestClient(create_app(GatewaySettings(home))) as client:
-        assert client.post("/admin/rollback", json=BY_HAND, headers=ADMIN).status_code == 404
+def test_the_gateway_asks_the_store_of_its_home(home: Path) -> None:
+    app = create_app(GatewaySettings(home))
+    with TestClient(app, headers=key_of(home, admin=True)) as client:
+        answer = client.post("/admin/rollback", json=BY_HAND)
+    assert answer.status_code == 409
+    assert f"{MODEL}-v0001 is not served: no manifest in" in answer.json()["error"]["message"]
