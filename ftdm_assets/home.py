@@ -5,8 +5,9 @@ from pathlib import Path
 
 from ftdm_assets.provenance.access_log import Reader
 from ftdm_assets.provenance.files import write_bytes
-from ftdm_assets.provenance.store import ArtifactStore
+from ftdm_assets.provenance.store import ArtifactStore, store_folder
 from ftdm_assets.provenance.trust import Trust, read_trust
+from ftdm_assets.provenance.trust import trust_folder as folder_of_trust
 
 _DAGSTER_YAML = """\
 # Written by ftdm. One GPU step at a time: every GPU step is in the pool "gpu".
@@ -33,13 +34,12 @@ def home() -> Path:
 
 def store(reader: Reader | None = None) -> ArtifactStore:
     """Return the artifact store of the home folder, as read by and for ``reader``."""
-    return ArtifactStore(home() / "store", reader)
+    return ArtifactStore(store_folder(home()), reader)
 
 
 def trust_folder(home_folder: Path | None = None) -> Path:
     """Return where the trusted public keys lie: ``FTDM_TRUST``, else a folder of the home."""
-    chosen = os.environ.get("FTDM_TRUST")
-    return Path(chosen).resolve() if chosen else (home_folder or home()) / "trust"
+    return folder_of_trust(home_folder or home())
 
 
 def trust(home_folder: Path | None = None) -> Trust:

@@ -539,12 +539,21 @@ class SigningSettings(Section):
     )
 
 
+class DrillSettings(Section):
+    """The rollback drill: how often, and how long a rollback may take."""
+
+    enabled: bool = True
+    schedule: str = Field("30 6 * * 1", examples=["30 6 * * 1"])
+    maximum_seconds: float = Field(10, gt=0, examples=[10])
+
+
 class ServingSettings(Section):
     """How production serves."""
 
     replicas: int = Field(2, ge=2, examples=[2])
     max_model_len: int = Field(2048, ge=64, examples=[2048])
     startup_timeout_s: int = Field(300, ge=10, examples=[300])
+    drill: DrillSettings = DrillSettings()
 
 
 class CanarySettings(Section):

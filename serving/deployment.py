@@ -1,6 +1,7 @@
 """Starting, stopping and resuming versions: N supervised replicas and one router for each.
 
 Invariants:
+- a version is started only after admission has let it pass;
 - a version is `ready` only after each replica has answered for its own served name and the router
   counts every one of them; the pointer accepts no version that is not;
 - starting what is up already changes nothing and returns at once;
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from serving import names
+from serving.admission import Admission, AdmissionError
 from serving.engine import HOST, EngineCommand, EngineError, engine_command
 from serving.health import healthy_replicas, port_is_free, serves
 from serving.home import Home, HomeError
@@ -78,6 +80,7 @@ def start_version(
     home: Path,
     spec: VersionSpec,
     *,
+    admission: Admission,
     replicas: int = 2,
     timeout_s: float = 300.0,
     progress: Callable[[str], None] = lambda _: None,
@@ -86,17 +89,19 @@ def start_version(
     """Start a version behind its own router and wait until all of it answers.
 
     Raises:
+        AdmissionError: Its evidence or its weights do not verify; what runs was left alone.
         DeploymentError: It did not come up; what was started has been stopped.
         PointerError: The version is bound to another digest.
     """
     began = time.monotonic()
+    admission.to_start(spec)
     supervisor = Supervisor(home)
     with PointerStore(home) as store, Home.at(home).lock(_start_lock(spec.model), timeout_s):
         version, before = _plan(home, store, supervisor, spec, replicas)
         if before and _answers(version):
             return RunningVersion(_record_ready(store, version), 0.0)
         try:
-            _start(supervisor, version, engine, began + timeout_s, progress)
+            _start(supervisor, version, admission, engine, began + timeout_s, progress)
         except BaseException as error:
             # Only what this call started: a production replica that is on its way back stays.
             for name in reversed([one for one in _program_names(version) if one not in before]):
@@ -150,6 +155,7 @@ def retire_others(home: Path, model: str) -> list[str]:
 def resume(
     home: Path,
     *,
+    admission: Admission,
     timeout_s: float = 300.0,
     progress: Callable[[str], None] = lambda _: None,
     engine: EngineBuilder = engine_command,
@@ -173,14 +179,24 @@ def resume(
             start_version(
                 home,
                 spec,
+                admission=admission,
                 replicas=len(one.replicas),
                 timeout_s=timeout_s,
                 progress=progress,
                 engine=engine,
             )
+        except AdmissionError as error:
+            problems[one.version] = f"{error}{_still(one)}"
         except DeploymentError as error:
             problems[one.version] = str(error)
     return problems
+
+
+def _still(version: Version) -> str:
+    """Say that replicas which were started before are left running: production is not cut off."""
+    if healthy_replicas(version.router_url) == 0:
+        return ""
+    return " Its replicas, started before, still answer: move the pointer away to end that."
 
 
 def split_cores(replicas: int) -> list[tuple[int, ...] | None]:
@@ -282,12 +298,13 @@ def _program_names(version: Version) -> list[str]:
 def _start(
     supervisor: Supervisor,
     version: Version,
+    admission: Admission,
     engine: EngineBuilder,
     end: float,
     progress: Callable[[str], None],
 ) -> None:
     supervisor.ensure_running()
-    _start_replicas(supervisor, version, engine)
+    _start_replicas(supervisor, version, admission, engine)
     replicas = {one.name: partial(serves, one.url, version.served_name) for one in version.replicas}
     _await_all(supervisor, dict(replicas), end, progress)
     _start_router(supervisor, version)
@@ -295,7 +312,9 @@ def _start(
     _await_all(supervisor, dict(counted), end, progress)
 
 
-def _start_replicas(supervisor: Supervisor, version: Version, engine: EngineBuilder) -> None:
+def _start_replicas(
+    supervisor: Supervisor, version: Version, admission: Admission, engine: EngineBuilder
+) -> None:
     for one in version.replicas:
         command = engine(
             version.folder,
@@ -305,7 +324,7 @@ def _start_replicas(supervisor: Supervisor, version: Version, engine: EngineBuil
             max_model_len=version.max_model_len,
             dtype=version.dtype,
         )
-        supervisor.put(Program(one.name, command.argv, command.env))
+        supervisor.put(Program(one.name, admission.guarded(version, command.argv), command.env))
 
 
 def _start_router(supervisor: Supervisor, version: Version) -> None:

@@ -1,9 +1,9 @@
 """The gateway: the one address that callers use, in the OpenAI API's form, on loopback.
 
 `python -m serving.gateway --home HOME --port PORT`. Paths: `/v1/chat/completions`,
-`/v1/completions`, `/v1/models`, `/health`. The `model` field names a domain model (production),
-`NAME@v0007` or `NAME@previous`; every answer says in `x-ftdm-version` and `x-ftdm-digest` which
-weights gave it.
+`/v1/completions`, `/v1/models`, `/health`, and those of `serving.admin`. The `model` field names a
+domain model (production), `NAME@v0007` or `NAME@previous`; every answer says in `x-ftdm-version`
+and `x-ftdm-digest` which weights gave it.
 
 Invariants:
 - the pointer is read for every call, so a promotion or rollback needs no restart and no signal;
@@ -38,6 +38,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from serving import names
+from serving.admin import admin_routes
+from serving.admission import StoreAdmission
 from serving.engine import HOST
 from serving.errors import ApiError, model_not_found
 from serving.guard import Guard, GuardMiddleware, check_model
@@ -185,6 +187,7 @@ def create_app(settings: GatewaySettings) -> Starlette:
         Route("/v1/models", _handler("models")),
         Route("/v1/models/{name}", _handler("model")),
         Route("/health", _handler("health")),
+        *admin_routes(settings.home, StoreAdmission(settings.home)),
     ]
     handlers: Any = {
         ApiError: _api_error,

@@ -54,7 +54,7 @@ def healthy_replicas(router_url: str) -> int:
 
 
 def require_warm(version: Version) -> None:
-    """Refuse a version whose router has no usable replica; for `pointer.rollback(check=…)`.
+    """Refuse a version whose router has no usable replica.
 
     Raises:
         PointerError: Nobody answers for it.

@@ -7,12 +7,12 @@ Invariants:
 - `current` and `previous` differ, and both name recorded versions;
 - `moves` only grows (triggers refuse UPDATE and DELETE), and the last move of a model always ends
   at its current version;
-- only a version that is `ready` can become current; a rollback goes to a version that is warm, so
-  it is one write and takes milliseconds. Nothing heavy is imported here.
+- only a version that is `ready` and that the caller's `admit` lets pass can become current; a
+  rollback goes to a version that is warm, so it is one write and takes milliseconds. Nothing heavy
+  is imported here. `serving.moves` is how the pointer is moved in production.
 """
 
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -160,7 +160,14 @@ class PointerStore:
         return self.version(want.model, target)
 
     def promote(
-        self, model: str, version: str, *, by: str, reason: str, over: str | None = None
+        self,
+        model: str,
+        version: str,
+        *,
+        by: str,
+        reason: str,
+        admit: Callable[[Version], None],
+        over: str | None = None,
     ) -> Move:
         """Make a ready version current; the one it replaces becomes previous.
 
@@ -171,24 +178,33 @@ class PointerStore:
             version: A version in full or short form.
             by: Who does it.
             reason: Why.
+            admit: Called with the version before anything moves; it raises to refuse.
             over: Digest of what production served when this was decided, blank for nothing; None
                 asks for no comparison.
 
         Raises:
             PointerError: The version is unknown or not ready, or production has moved since.
         """
+        target = self.version(model, version)
+        # Said before anything else: whoever came first may have stopped this version already.
+        self._judged_over(model, target, over)
+        # Outside of the transaction: to hash gigabytes of weights would keep every writer waiting.
+        admit(self._ready(model, version))
         with transaction(self._db):
-            target = self.version(model, version)
-            pointer = self.pointer(model)
-            before = pointer.current if pointer else None
-            serves = self.version(model, before).digest if before else ""
-            # Said before anything else: whoever came first may have stopped this version already.
-            if before != target.version and over not in (None, serves):
-                raise PointerError(_outrun(target, before or "nothing", over or "", serves))
+            before = self._judged_over(model, target, over)
             self._ready(model, version)
             if before == target.version:
                 return self.moves(model)[-1]
             return self._move(model, "promote", before, target.version, by, reason)
+
+    def _judged_over(self, model: str, target: Version, over: str | None) -> str | None:
+        """Return what is current; refuse if it is not what was decided over."""
+        pointer = self.pointer(model)
+        before = pointer.current if pointer else None
+        serves = self.version(model, before).digest if before else ""
+        if before != target.version and over not in (None, serves):
+            raise PointerError(_outrun(target, before or "nothing", over or "", serves))
+        return before
 
     def rollback(
         self,
@@ -197,7 +213,7 @@ class PointerStore:
         *,
         by: str,
         reason: str,
-        check: Callable[[Version], None] | None = None,
+        admit: Callable[[Version], None],
     ) -> Move:
         """Go back to the version kept warm, or to another ready one; they change places.
 
@@ -206,7 +222,7 @@ class PointerStore:
             to: A version in full or short form; None for the previous one.
             by: Who does it.
             reason: Why.
-            check: Called with the target before anything moves; it raises to refuse.
+            admit: Called with the target before anything moves; it raises to refuse.
 
         Raises:
             PointerError: Nothing to go back to, or it is not ready.
@@ -219,8 +235,7 @@ class PointerStore:
         target = self._ready(model, to or pointer.previous or "")
         if target.version == pointer.current:
             raise PointerError(f"{target.version} is in production already.")
-        if check:
-            check(target)
+        admit(target)
         with transaction(self._db):
             # Whoever moved the pointer meanwhile decided on newer facts than this caller had.
             if self.pointer(model) != pointer:
@@ -273,26 +288,6 @@ class PointerStore:
             "state = excluded.state, changed_at = excluded.changed_at",
             version_row(version),
         )
-
-
-def promote(home: Path, model: str, version: str, *, by: str, reason: str) -> Move:
-    """Make a ready version current; see `PointerStore.promote`."""
-    with closing(PointerStore(home)) as store:
-        return store.promote(model, version, by=by, reason=reason)
-
-
-def rollback(
-    home: Path,
-    model: str,
-    to: str | None = None,
-    *,
-    by: str,
-    reason: str,
-    check: Callable[[Version], None] | None = None,
-) -> Move:
-    """Go back to the version kept warm; see `PointerStore.rollback`."""
-    with closing(PointerStore(home)) as store:
-        return store.rollback(model, to, by=by, reason=reason, check=check)
 
 
 def _outrun(target: Version, before: str, over: str, serves: str) -> str:

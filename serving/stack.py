@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 
+from ftdm_assets.provenance.trust import TRUST_ENV, trust_folder
+from serving.admission import Admission
 from serving.deployment import EngineBuilder, resume
 from serving.engine import HOST, engine_command
 from serving.health import get_json, healthy_replicas, port_is_free
@@ -83,12 +85,15 @@ def up(
     home: Path,
     extra_programs: Sequence[Program] = (),
     *,
+    admission: Admission,
     ports: Ports | None = None,
     timeout_s: float = 300.0,
     progress: Callable[[str], None] = lambda _: None,
     engine: EngineBuilder = engine_command,
 ) -> StackStatus:
     """Start supervisor, cache, extra programs, gateway and every version of every pointer.
+
+    A version that admission refuses is named among the problems; the others come up.
 
     Raises:
         StackError: A port is taken, or the gateway or the cache does not answer.
@@ -110,7 +115,9 @@ def up(
         supervisor, GATEWAY, lambda: get_json(gateway_url(ports) + "/health")[0] == HTTPStatus.OK
     )
     progress(f"the gateway answers on {gateway_url(ports)}")
-    problems = resume(folder, timeout_s=timeout_s, progress=progress, engine=engine)
+    problems = resume(
+        folder, admission=admission, timeout_s=timeout_s, progress=progress, engine=engine
+    )
     return status(folder, ports=ports, also=tuple(problems.values()))
 
 
@@ -218,10 +225,13 @@ def _gateway(folder: Path, ports: Ports) -> Program:
     argv = (str(interpreter()), "-m", "serving.gateway", "--home", str(folder))
     # The working folder is the home, so the package is found wherever it lies.
     root = str(Path(__file__).resolve().parents[1])
+    environment = {"PYTHONPATH": root, "PYTHONUNBUFFERED": "1"}
+    if os.environ.get(TRUST_ENV):
+        environment[TRUST_ENV] = str(trust_folder(folder))
     return Program(
         GATEWAY,
         (*argv, "--port", str(ports.gateway), *(["--keep-inputs"] if _keeps_inputs() else [])),
-        {"PYTHONPATH": root, "PYTHONUNBUFFERED": "1"},
+        environment,
         stop_timeout_s=35,
     )
 

@@ -6,9 +6,9 @@ import time
 
 from ftdm_assets.commands import output
 from ftdm_assets.home import dagster_home, home
-from serving import pointer
+from serving import moves
+from serving.admission import StoreAdmission
 from serving.api_keys import who_moves
-from serving.health import require_warm
 from serving.pointer import PointerStore
 from serving.versions import Move, PointerError, UnknownModelError
 
@@ -18,7 +18,8 @@ def rollback(model: str | None, to: str | None, reason: str, as_json: bool) -> i
     started = time.monotonic()
     folder = home()
     name = model or _model_of(to) or _only_model()
-    move = pointer.rollback(folder, name, to, by=_person(), reason=reason, check=require_warm)
+    admission = StoreAdmission(folder)
+    move = moves.rollback(folder, name, to, by=_person(), reason=reason, admission=admission)
     seconds = time.monotonic() - started
     if not as_json:
         output.say(
@@ -33,13 +34,16 @@ def rollback(model: str | None, to: str | None, reason: str, as_json: bool) -> i
 
 
 def _record(move: Move) -> None:
-    """Write the move into store, registry and Dagster; the pointer has moved already."""
+    """Write the move into store, registry and Dagster; the pointer has moved already.
+
+    The sensor may have been first; a move is told once.
+    """
     dagster_home()
     import dagster as dg
 
     from ftdm_assets.graph.build import build_plan
+    from ftdm_assets.graph.move_records import tell_moves
     from ftdm_assets.graph.release import record_aliases
-    from ftdm_assets.graph.rollback import record_move
     from ftdm_assets.graph.shell import reading_of
     from ftdm_assets.model_folder import load_model
     from ftdm_assets.registries.mlflow_registry import RegistryError
@@ -47,8 +51,7 @@ def _record(move: Move) -> None:
     graph = build_plan(load_model(move.model))
     reading = reading_of(graph)
     with dg.DagsterInstance.get() as instance:
-        event = record_move(graph, reading, move, instance)
-        instance.report_runless_asset_event(event)
+        tell_moves(graph, reading, instance)
     try:
         record_aliases(reading)
     except RegistryError as error:

@@ -13,9 +13,11 @@ import httpx
 from ftdm_assets.commands import output
 from ftdm_assets.home import dagster_home, home
 from ftdm_assets.model_folder import find_models, load_folder
+from ftdm_assets.provenance.trust import TRUST_ENV, trust_folder
 from ftdm_assets.settings import SettingsError
 from ftdm_assets.sources import label_webhook
 from serving import stack
+from serving.admission import StoreAdmission
 from serving.health import port_is_free
 from serving.stack import StackStatus
 from serving.supervision import Program, Supervisor
@@ -45,7 +47,7 @@ def up(as_json: bool) -> int:
     _close_dead_runs()
     progress = (lambda _: None) if as_json else output.say
     programs = (*dagster_programs(folder), *webhook_programs(folder))
-    found = stack.up(folder, programs, progress=progress)
+    found = stack.up(folder, programs, admission=StoreAdmission(folder), progress=progress)
     _await_ui(progress)
     found = stack.status(folder, also=code_problems())
     _show(found, as_json)
@@ -88,6 +90,9 @@ def dagster_programs(folder: Path) -> tuple[Program, ...]:
     for name in ("FTDM_MODELS", "FTDM_SERVING_PYTHON", *ports, stack.INPUTS_VARIABLE):
         if os.environ.get(name):
             environment[name] = os.environ[name]
+    if os.environ.get(TRUST_ENV):
+        # In full: these programs run in the home, a relative path was meant from here.
+        environment[TRUST_ENV] = str(trust_folder(folder))
     address = ("--host", "127.0.0.1", "--port", str(ui_port()))
     return (
         Program(

@@ -2,7 +2,17 @@
 
 import dagster as dg
 
-from ftdm_assets.graph import dataset, evaluation, labels, monitoring, release, sources, training
+from ftdm_assets.graph import (
+    dataset,
+    evaluation,
+    labels,
+    monitoring,
+    release,
+    rollback_drill,
+    sources,
+    training,
+)
+from ftdm_assets.graph.move_records import moves_sensor
 from ftdm_assets.graph.plan import GraphPlan
 from ftdm_assets.graph.rollback import rollback_job
 from ftdm_assets.graph.shell import asset_definition, check_definition
@@ -11,7 +21,7 @@ from ftdm_assets.model_folder import ModelFolder
 
 def build_plan(model: ModelFolder) -> GraphPlan:
     """Return the plan of a domain model's graph."""
-    stages = (labels, dataset, training, evaluation, release, monitoring)
+    stages = (labels, dataset, training, evaluation, release, monitoring, rollback_drill)
     assets = [plan for stage in stages for plan in stage.assets(model)]
     checks = [
         *labels.checks(model),
@@ -20,6 +30,7 @@ def build_plan(model: ModelFolder) -> GraphPlan:
         *evaluation.checks(model),
         *release.checks(model, lambda: graph),
         *monitoring.checks(model),
+        *rollback_drill.checks(model),
     ]
     graph = GraphPlan(model, tuple(assets), tuple(checks))
     return graph
@@ -39,6 +50,10 @@ def definitions_of(graph: GraphPlan) -> dg.Definitions:
         ],
         asset_checks=[check_definition(graph, plan) for plan in graph.checks],
         jobs=[rollback_job(graph)],
-        schedules=[monitoring.canary_schedule(graph)],
-        sensors=[monitoring.retraining_sensor(graph), sources.source_sensor(graph)],
+        schedules=[monitoring.canary_schedule(graph), *rollback_drill.schedules(graph)],
+        sensors=[
+            monitoring.retraining_sensor(graph),
+            sources.source_sensor(graph),
+            moves_sensor(graph),
+        ],
     )

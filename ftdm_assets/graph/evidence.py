@@ -1,6 +1,6 @@
 """Evidence for the gate: collects a candidate's lineage and verdicts, and decides."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ftdm_assets import home as homes
 from ftdm_assets.graph.plan import CheckPlan, GraphPlan, Reading
@@ -14,13 +14,14 @@ from ftdm_assets.provenance.gate import (
     nearest,
     with_override,
 )
-from ftdm_assets.provenance.lineage import Node, ancestry
+from ftdm_assets.provenance.lineage import REGISTERED, Node, ancestry
 from ftdm_assets.provenance.overrides import SignedOverride, overrides
 from ftdm_assets.provenance.store import StoreError
 from serving.pointer import PointerStore
 from serving.versions import Version
 
 PRODUCTION, GOLDEN, CANDIDATE = "production", "golden_set", "merged_model"
+DEPLOYED = "deployed_version"
 
 
 class RefusedError(Exception):
@@ -40,6 +41,19 @@ def candidate_nodes(reading: Reading, assets: tuple[str, ...]) -> list[Node]:
 def decision(graph: GraphPlan, reading: Reading, assets: tuple[str, ...]) -> Decision:
     """Decide whether what these assets hold now may go on."""
     nodes = candidate_nodes(reading, assets)
+    return _decided(graph, reading, assets, nodes)
+
+
+def deployed_decision(graph: GraphPlan, reading: Reading) -> Decision:
+    """Decide on the version that is deployed: after a rollback it is not the newest registered."""
+    digest, _ = reading.head(DEPLOYED)
+    nodes = ancestry(reading.store, reading.model.name, DEPLOYED, digest)
+    return _decided(graph, reading, (REGISTERED,), nodes[1:])
+
+
+def _decided(
+    graph: GraphPlan, reading: Reading, assets: tuple[str, ...], nodes: Sequence[Node]
+) -> Decision:
     verdicts = {
         (node.asset, node.manifest.digest): reading.store.verdicts(
             reading.model.name, node.asset, node.manifest.digest

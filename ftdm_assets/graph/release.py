@@ -3,6 +3,7 @@
 Invariants:
 * Nothing is registered or deployed while a gating check of the candidate or of an ancestor has
   not passed, in whichever run it was made.
+* A version whose seal, manifests, verdicts or weights do not verify is not started, nor promoted.
 * A new version takes over only after it is healthy and has passed its smoke test; until then, and
   whenever something fails, production serves what it served.
 """
@@ -11,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ftdm_assets.graph import prediction, registered_version
-from ftdm_assets.graph.evidence import PRODUCTION, decision
+from ftdm_assets.graph.evidence import PRODUCTION, deployed_decision
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, GraphPlan, Outcome, Reading, Tools
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.provenance.environment import now
@@ -21,7 +22,8 @@ from ftdm_assets.registries import chosen
 from ftdm_assets.registries.mlflow_registry import RegistryError
 from golden.client import AskSettings, EndpointError, ask_blocking
 from golden.examples import Example
-from serving import deployment, stack
+from serving import deployment, moves, stack
+from serving.admission import Admission, AdmissionError, StoreAdmission
 from serving.api_keys import who_moves
 from serving.local_key import local_key
 from serving.pointer import PointerStore
@@ -43,7 +45,7 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             "previous one is kept warm.",
             build=_build_deployed,
             version="2",
-            config=settings.serving.model_dump(),
+            config=settings.serving.model_dump(exclude={"drill"}),
             deps=("registered_version",),
             memoised=False,
             gated=True,
@@ -72,7 +74,8 @@ def checks(model: ModelFolder, graph: Callable[[], GraphPlan]) -> list[CheckPlan
             "all_verdicts",
             "Every gating check of the version and of all its ancestors has passed.",
             lambda r: _all_verdicts(graph(), r),
-            version="2",
+            # 3: judges the version that is deployed, also after a rollback.
+            version="3",
         ),
     ]
 
@@ -80,22 +83,9 @@ def checks(model: ModelFolder, graph: Callable[[], GraphPlan]) -> list[CheckPlan
 def _build_deployed(reading: Reading, tools: Tools) -> Built:
     model, serving = reading.model, reading.model.settings.serving
     version = reading.document("registered_version")
-    folder = reading.store.find("model", version["digest"]).path
-    stack.up(reading.home, progress=tools.say)
-    running = deployment.start_version(
-        reading.home,
-        deployment.VersionSpec(
-            model.name,
-            version["version"],
-            version["digest"],
-            folder,
-            serving.max_model_len,
-            prediction.DTYPE,
-        ),
-        replicas=serving.replicas,
-        timeout_s=serving.startup_timeout_s,
-        progress=tools.say,
-    )
+    admission = StoreAdmission(reading.home)
+    stack.up(reading.home, admission=admission, progress=tools.say)
+    running = _started(reading, tools, version, admission)
     tools.say(f"{version['version']} is healthy on {serving.replicas} replicas; smoke test")
     smoke = smoke_test(reading, f"{model.name}@v{version['number']:04d}")
     minimum = model.settings.gates.smoke_correct
@@ -105,7 +95,7 @@ def _build_deployed(reading: Reading, tools: Tools) -> Built:
             f"{version['version']} answered {smoke['correct']} of {smoke['examples']} smoke-test "
             f"examples right, {minimum} are needed; production was left as it was"
         )
-    move = take_over(reading, tools, version["version"])
+    move = take_over(reading, tools, version["version"], admission)
     try:
         record_aliases(reading)
     except RegistryError as error:
@@ -125,23 +115,54 @@ def _build_deployed(reading: Reading, tools: Tools) -> Built:
     )
 
 
-def take_over(reading: Reading, tools: Tools, version: str) -> Move:
+def _started(
+    reading: Reading, tools: Tools, version: dict[str, Any], admission: Admission
+) -> deployment.RunningVersion:
+    """Start a version if its evidence holds; otherwise nothing has changed.
+
+    Raises:
+        ValueError: if admission refuses it.
+    """
+    model, serving = reading.model, reading.model.settings.serving
+    spec = deployment.VersionSpec(
+        model.name,
+        version["version"],
+        version["digest"],
+        reading.store.find("model", version["digest"]).path,
+        serving.max_model_len,
+        prediction.DTYPE,
+    )
+    try:
+        return deployment.start_version(
+            reading.home,
+            spec,
+            admission=admission,
+            replicas=serving.replicas,
+            timeout_s=serving.startup_timeout_s,
+            progress=tools.say,
+        )
+    except AdmissionError as error:
+        raise ValueError(str(error)) from error
+
+
+def take_over(reading: Reading, tools: Tools, version: str, admission: Admission) -> Move:
     """Move production to a ready version; whatever comes of it, stop what is served no more.
 
     Raises:
-        ValueError: if production has moved since the gate decided, or the key that was given may
-            not move it.
+        ValueError: if admission refuses the version, production has moved since the gate decided,
+            or the key that was given may not move it.
     """
     try:
         by = who_moves(reading.home, f"dagster run {tools.run_id}")
-        with PointerStore(reading.home) as pointers:
-            return pointers.promote(
-                reading.model.name,
-                version,
-                by=by,
-                reason="deployment",
-                over=decided_over(tools),
-            )
+        return moves.promote(
+            reading.home,
+            reading.model.name,
+            version,
+            by=by,
+            reason="deployment",
+            admission=admission,
+            over=decided_over(tools),
+        )
     except PointerError as error:
         raise ValueError(str(error)) from error
     finally:
@@ -246,7 +267,7 @@ def _smoke_check(reading: Reading, minimum: int) -> Outcome:
 
 
 def _all_verdicts(graph: GraphPlan, reading: Reading) -> Outcome:
-    made = decision(graph, reading, ("registered_version",))
+    made = deployed_decision(graph, reading)
     refused = [f"{f.asset}.{f.check} {f.state} on {f.digest[:12]}" for f in made.refusals]
     judged = [f for f in made.findings if f.severity == "block"]
     text = f"{len(judged) - len(refused)} of {len(judged)} gating checks have passed"

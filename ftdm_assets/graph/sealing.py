@@ -70,6 +70,16 @@ def _signed(reading: Reading) -> Outcome:
 
 
 def _evidence(reading: Reading, digest: str) -> str:
-    manifest_digest, manifest = reading.head(REGISTERED)
-    made = seals(reading.store, manifest, manifest_digest) if manifest.digest == digest else []
+    made = _seals_of(reading, digest)
     return json_digest({"trust": homes.trust(reading.home).digest(), "seals": sorted(made)})
+
+
+def _seals_of(reading: Reading, digest: str) -> list[str]:
+    """Return the seals of a registered version, which need not be the newest."""
+    manifest_digest, manifest = reading.head(REGISTERED)
+    if manifest.digest == digest:
+        return seals(reading.store, manifest, manifest_digest)
+    for older in reversed(reading.store.manifests(reading.model.name, REGISTERED)):
+        if older.digest == digest:
+            return seals(reading.store, older, older.manifest_digest())
+    return []

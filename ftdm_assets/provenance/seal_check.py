@@ -5,6 +5,7 @@ Invariants:
 * A problem names the file of the seal, and what differs.
 * One whole seal by trusted keys is enough; of a version without one, the newest seal's problems are
   told. A seal whose bytes were changed is a problem even beside one that holds.
+* The gate's decision rests on verdicts: each that it names is still in the store.
 """
 
 import hashlib
@@ -20,6 +21,8 @@ from ftdm_assets.provenance.statements import parts_of
 from ftdm_assets.provenance.store import ArtifactStore, StoreError
 from ftdm_assets.provenance.trust import Trust
 
+# States of a finding that rest on a verdict; the others tell that there was none, or are lifted.
+_RESTING = ("passed", "failed", "stale")
 Listings = Mapping[str, Sequence[dict[str, str]]]
 
 
@@ -98,7 +101,7 @@ class _Seal:
         ):  # fmt: skip
             try:
                 found += check()
-            except SignatureError as error:
+            except (SignatureError, StoreError) as error:
                 found.append(str(error))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 found.append(f"a statement is not of the expected form ({error})")
@@ -172,7 +175,22 @@ class _Seal:
             return [f"{made.DECISION_FILE} speaks of another version"]
         if predicate["allowed"] is not True:
             return [f"{made.DECISION_FILE}: the gate refused this version"]
-        return []
+        return [
+            f"{made.DECISION_FILE}: the verdict of {one['asset']}.{one['check']} on "
+            f"{one['digest'][:12]}, on which the decision rests, is not in the store"
+            for one in predicate["findings"]
+            if one["state"] in _RESTING and not self._held(one)
+        ]
+
+    def _held(self, finding: Mapping[str, Any]) -> bool:
+        """Say whether the store still holds the verdict that a signed finding tells of."""
+        model = self._nodes[0].manifest.model
+        return any(
+            verdict.check == finding["check"]
+            and str(verdict.run.get("dagster_run_id", "")) == finding["run"]
+            and (verdict.passed or finding["state"] != "passed")
+            for verdict in self._store.verdicts(model, finding["asset"], finding["digest"])
+        )
 
     def _files(self) -> list[str]:
         statement = self._open(made.FILES_FILE).statement

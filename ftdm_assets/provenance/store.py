@@ -36,6 +36,11 @@ RECORDS_FILE = "records.jsonl"
 DOCUMENT_FILE = "document.json"
 
 
+def store_folder(home: Path) -> Path:
+    """Return where the artifact store of a home folder lies."""
+    return home / "store"
+
+
 class StoreError(ValueError):
     """Something in the store is missing or is not what its digest says."""
 

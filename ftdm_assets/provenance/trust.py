@@ -7,6 +7,7 @@ Invariants:
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from ftdm_assets.provenance import files
 from ftdm_assets.provenance.digests import json_digest
 from ftdm_assets.provenance.keys import PublicKey, SigningKeyError
 
+TRUST_ENV = "FTDM_TRUST"
 _KEY, _REVOKED = ".pem", ".revoked.json"
 
 
@@ -39,6 +41,12 @@ class Trust:
 
 
 NOBODY = Trust({}, {})
+
+
+def trust_folder(home: Path) -> Path:
+    """Return where the trusted public keys lie: ``FTDM_TRUST``, else a folder of the home."""
+    chosen = os.environ.get(TRUST_ENV)
+    return Path(chosen).resolve() if chosen else home / "trust"
 
 
 def read_trust(folder: Path) -> Trust:

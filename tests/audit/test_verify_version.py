@@ -102,6 +102,15 @@ def test_a_seal_that_was_taken_away_leaves_it_unsigned(tmp_path: Path) -> None:
     assert "its seal was taken away" in findings(made)[0]
 
 
+def test_a_verdict_that_was_taken_away_is_named(tmp_path: Path) -> None:
+    made = sealed(tmp_path)
+    (path,) = (made.store.root / "verdicts" / "demo" / "adapter").glob("*/*.json")
+    path.unlink()
+    (told,) = findings(made)
+    assert "gate_decision.json: the verdict of adapter.good on" in told
+    assert "is not in the store" in told
+
+
 def test_another_key_than_the_trusted_one_is_refused(tmp_path: Path) -> None:
     made = registered(tmp_path)
     sign(made, LocalKey.new())

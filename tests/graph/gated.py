@@ -16,6 +16,8 @@ from ftdm_assets.model_folder import ModelFolder
 from serving.pointer import PointerStore
 from serving.versions import Version
 from tests.graph.samples import model_folder
+from tests.serving.serving_support import VOUCHED
+from tests.serving.warm_router import warm_router
 
 CHECKS = {
     ("golden_set", "verified"),
@@ -108,19 +110,20 @@ def _register(reading: Reading, tools: Tools) -> Built:
     return Built(document, facts={"version": version, "merged": merged})
 
 
-def ready_version(reading: Reading, document: Mapping[str, Any]) -> Version:
+def ready_version(reading: Reading, document: Mapping[str, Any], router: str = "") -> Version:
     """Return a registered version as one whose replicas answer."""
     folder, name = reading.store.find("model", document["digest"]).path, reading.model.name
     version, digest = document["version"], document["digest"]
-    return Version(name, version, digest, folder, name, 1, "float32", state="ready")
+    return Version(name, version, digest, folder, name, 1, "float32", router, state="ready")
 
 
 def _deploy(reading: Reading, tools: Tools, before_taking_over: Callable[[], Any]) -> Built:
     registered = reading.document("registered_version")
-    with PointerStore(reading.home) as pointers:
-        pointers.record_version(ready_version(reading, registered))
-    before_taking_over()
-    move = release.take_over(reading, tools, registered["version"])
+    with warm_router() as router:
+        with PointerStore(reading.home) as pointers:
+            pointers.record_version(ready_version(reading, registered, router.url))
+        before_taking_over()
+        move = release.take_over(reading, tools, registered["version"], VOUCHED)
     task = release.scores_of(reading, reading.manifest("registered_version"))["task"]
     document = release.deployment_document(registered, move, None, task)
     return Built(reading.store.put_document("deployment", document))

@@ -25,6 +25,7 @@ from ftdm_assets.signing import HOME_KEY, signing_key
 from serving.pointer import PointerStore
 from serving.versions import Move
 from tests.graph.gated import gated_graph, ready_version, train_on, write_golden
+from tests.serving.serving_support import unasked
 
 SCORED = ("merged_model", "eval_scores")
 TARGET = ("eval_scores", "target_reached")
@@ -210,7 +211,7 @@ def test_a_comparison_with_nothing_counts_only_while_nothing_is_in_production(
     assert run(graph, instance, *SCORED, "registered_version") == ""
     with PointerStore(reading.home) as pointers:
         pointers.record_version(ready_version(reading, before))
-        pointers.promote("demo", before["version"], by="ana", reason="meanwhile")
+        pointers.promote("demo", before["version"], by="ana", reason="meanwhile", admit=unasked)
     told = run(graph, instance, "deployed_version")
     digest = reading.digest("eval_scores")[:12]
     assert f"eval_scores.not_worse_than_production stale on {digest} (was judged against " in told

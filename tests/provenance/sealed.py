@@ -87,12 +87,14 @@ def finding(asset: str, digest: str, state: str = "passed") -> Finding:
     return Finding(asset, digest, "good", "block", state, "because", "run-1")
 
 
-def registered(folder: Path, lineage: Mapping[str, tuple[str, ...]] = INPUTS) -> Sealed:
+def registered(
+    folder: Path, lineage: Mapping[str, tuple[str, ...]] = INPUTS, version: str = VERSION
+) -> Sealed:
     """Store a version and everything that it was made from; nothing is signed yet."""
     store = ArtifactStore(folder / "store")
     made: dict[str, Manifest] = {}
     for asset, inputs in lineage.items():
-        artifact = stored(store, asset)
+        artifact = stored(store, asset, version)
         made[asset] = replace(
             manifest(
                 asset, artifact.digest, kind=artifact.kind, facts=FACTS.get(asset, {}),
@@ -109,12 +111,12 @@ def registered(folder: Path, lineage: Mapping[str, tuple[str, ...]] = INPUTS) ->
         "model_card": store.put_files("model_card", {"model_card.md": model_card(facts).encode()}),
         "ml_bom": store.put_files("ml_bom", {"bom.cdx.json": json_bytes(ml_bom(facts))}),
     }
-    version = store.put_document("version", {"version": VERSION, "digest": merged})
+    document = store.put_document("version", {"version": version, "digest": merged})
     used = ("merged_model", "eval_scores")
     root = replace(
         manifest(
-            REGISTERED, version.digest, kind="version",
-            facts={"version": VERSION, "merged_digest": merged},
+            REGISTERED, document.digest, kind="version",
+            facts={"version": version, "merged_digest": merged},
             inputs={name: made[name].digest for name in used},
             input_manifests={name: made[name].manifest_digest() for name in used},
         ),
@@ -125,9 +127,11 @@ def registered(folder: Path, lineage: Mapping[str, tuple[str, ...]] = INPUTS) ->
     return Sealed(store, LocalKey.new(), ancestry(store, "demo", REGISTERED, digest))
 
 
-def sealed(folder: Path, lineage: Mapping[str, tuple[str, ...]] = INPUTS) -> Sealed:
+def sealed(
+    folder: Path, lineage: Mapping[str, tuple[str, ...]] = INPUTS, version: str = VERSION
+) -> Sealed:
     """Store a version and sign it."""
-    made = registered(folder, lineage)
+    made = registered(folder, lineage, version)
     sign(made, made.key)
     return made
 
@@ -161,7 +165,7 @@ def facts_of(nodes: list[Node], merged: str, **changes: Any) -> VersionFacts:
     return VersionFacts(**{**known, **changes})
 
 
-def stored(store: ArtifactStore, asset: str) -> Artifact:
+def stored(store: ArtifactStore, asset: str, version: str = VERSION) -> Artifact:
     """Store what stands for an asset."""
     if asset in {"raw_labels", "golden_set", "cleaned_dataset", "training_set"}:
         rows = [{"record_id": f"{asset}-{n}", "input": f"text {n}", "output": "a"} for n in "xyz"]
@@ -169,5 +173,5 @@ def stored(store: ArtifactStore, asset: str) -> Artifact:
     if asset in {"eval_scores", "baseline_scores"}:
         return store.put_document("scores", SCORES if asset == "eval_scores" else BASELINE)
     kind = "adapter" if asset == "adapter" else "model"
-    files = {"model.safetensors": f"{asset} weights".encode() * 20, "config.json": b'{"a": 1}'}
+    files = {"model.safetensors": f"{asset} of {version}".encode() * 20, "config.json": b'{"a": 1}'}
     return store.put_files(kind, files)

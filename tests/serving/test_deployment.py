@@ -1,17 +1,27 @@
 import os
 import signal
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from serving import deployment, stack
-from serving.deployment import DeploymentError, retire_others, start_version, stop_version
-from serving.health import healthy_replicas, require_warm, serves
+from serving.deployment import DeploymentError, retire_others, stop_version
+from serving.health import healthy_replicas, serves
 from serving.home import Home
-from serving.pointer import promote, rollback
 from serving.versions import PointerError
-from tests.serving.serving_support import MODEL, Running, digest_of, fake_engine
+from tests.serving.serving_support import (
+    MODEL,
+    VOUCHED,
+    Running,
+    digest_of,
+    fake_engine,
+    promote,
+    rollback,
+)
+
+start_version = partial(deployment.start_version, admission=VOUCHED)
 
 
 def arguments(running: Running, version: str, text: str) -> None:
@@ -126,10 +136,10 @@ def test_a_candidate_that_never_reached_production_is_retired(running: Running) 
 def test_a_rollback_to_a_dead_version_is_refused(running: Running) -> None:
     running.put("v0001", replicas=1)
     running.put("v0002", replicas=1)
-    rollback(running.home, MODEL, by="t", reason="warm", check=require_warm)
+    rollback(running.home, MODEL, by="t", reason="warm")
     running.supervisor.remove(f"{MODEL}-v0002-router")
     with pytest.raises(PointerError, match="No replica of support_tickets-v0002 answers"):
-        rollback(running.home, MODEL, by="t", reason="cold", check=require_warm)
+        rollback(running.home, MODEL, by="t", reason="cold")
 
 
 def test_two_models_live_side_by_side(running: Running) -> None:

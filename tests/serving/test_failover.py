@@ -10,10 +10,9 @@ import pytest
 
 from serving import stack
 from serving.health import healthy_replicas, serves
-from serving.pointer import promote, rollback
 from serving.request_log import RequestLog
 from serving.request_log_check import check
-from tests.serving.serving_support import MODEL, Load, Running
+from tests.serving.serving_support import MODEL, Load, Running, promote, rollback
 
 # They measure how long callers wait.
 pytestmark = pytest.mark.alone

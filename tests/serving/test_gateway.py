@@ -22,7 +22,7 @@ from serving.local_key import local_key
 from serving.pointer import PointerStore
 from serving.supervision import Program, Supervisor
 from serving.versions import Version
-from tests.serving.serving_support import FAKE, MODEL, bearer, digest_of, free_port
+from tests.serving.serving_support import FAKE, MODEL, bearer, digest_of, free_port, unasked
 
 CHAT = "/v1/chat/completions"
 LIMIT = 10_000
@@ -53,7 +53,7 @@ def fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fake]:
     one = Fake(tmp_path_factory.mktemp("home"), f"http://127.0.0.1:{port}", "served")
     with PointerStore(one.home) as store:
         store.record_version(a_version(one.url))
-        store.promote(MODEL, "v0001", by="t", reason="r")
+        store.promote(MODEL, "v0001", by="t", reason="r", admit=unasked)
     with subprocess.Popen(command) as process:
         try:
             while not serves(one.url, "served"):
@@ -188,7 +188,7 @@ def test_models_and_health(client: TestClient) -> None:
 def app_for(home: Path, version: Version, **fields: Any) -> TestClient:
     with PointerStore(home) as store:
         store.record_version(version)
-        store.promote(version.model, version.version, by="t", reason="r")
+        store.promote(version.model, version.version, by="t", reason="r", admit=unasked)
     return client_of(GatewaySettings(home, **{"retry_for_s": 0.4, **fields}))
 
 
@@ -272,12 +272,12 @@ def test_a_move_of_the_pointer_saves_a_waiting_call(fake: Fake, tmp_path: Path) 
     """Production is dead; while a call waits, someone rolls back, and the call is answered."""
     with PointerStore(tmp_path) as store:
         store.record_version(a_version(fake.url, 1))
-        store.promote(MODEL, "v0001", by="t", reason="r")
+        store.promote(MODEL, "v0001", by="t", reason="r", admit=unasked)
 
     def roll_back() -> None:
         time.sleep(0.5)
         with PointerStore(tmp_path) as store:
-            store.rollback(MODEL, by="t", reason="dead")
+            store.rollback(MODEL, by="t", reason="dead", admit=unasked)
 
     thread = threading.Thread(target=roll_back)
     dead = a_version(f"http://127.0.0.1:{free_port()}", 2)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from serving.pointer import PointerStore, promote, rollback
+from serving.pointer import PointerStore
 from serving.versions import Move, PointerError, Replica, State, UnknownModelError, Version
-from tests.serving.serving_support import MODEL, digest_of
+from tests.serving.serving_support import MODEL, digest_of, unasked
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,6 +31,23 @@ def a_version(number: int, state: State = "ready", model: str = MODEL) -> Versio
         replicas=replicas,
         state=state,
     )
+
+
+def promote(home: Path, version: str, *, by: str, reason: str) -> Move:
+    with PointerStore(home) as store:
+        return store.promote(MODEL, version, by=by, reason=reason, admit=unasked)
+
+
+def rollback(
+    home: Path,
+    to: str | None = None,
+    *,
+    by: str,
+    reason: str,
+    admit: Callable[[Version], None] = unasked,
+) -> Move:
+    with PointerStore(home) as store:
+        return store.rollback(MODEL, to, by=by, reason=reason, admit=admit)
 
 
 def filled(home: Path, count: int) -> None:
@@ -48,9 +66,9 @@ def test_a_version_comes_back_as_it_was_recorded(tmp_path: Path) -> None:
 
 def test_promotions_and_rollbacks_leave_a_history(tmp_path: Path) -> None:
     filled(tmp_path, 2)
-    promote(tmp_path, MODEL, "v0001", by="ana", reason="first")
-    promote(tmp_path, MODEL, f"{MODEL}-v0002", by="ana", reason="better")
-    move = rollback(tmp_path, MODEL, by="bob", reason="worse")
+    promote(tmp_path, "v0001", by="ana", reason="first")
+    promote(tmp_path, f"{MODEL}-v0002", by="ana", reason="better")
+    move = rollback(tmp_path, by="bob", reason="worse")
     assert (move.kind, move.from_version, move.to_version) == (
         "rollback",
         f"{MODEL}-v0002",
@@ -68,8 +86,8 @@ def test_promotions_and_rollbacks_leave_a_history(tmp_path: Path) -> None:
 
 def test_promoting_the_current_version_again_changes_nothing(tmp_path: Path) -> None:
     filled(tmp_path, 1)
-    first = promote(tmp_path, MODEL, "v0001", by="ana", reason="first")
-    assert promote(tmp_path, MODEL, "v0001", by="bob", reason="again") == first
+    first = promote(tmp_path, "v0001", by="ana", reason="first")
+    assert promote(tmp_path, "v0001", by="bob", reason="again") == first
     with PointerStore(tmp_path) as store:
         assert store.moves(MODEL) == [first]
 
@@ -78,13 +96,16 @@ def test_a_promotion_decided_over_another_production_is_refused(tmp_path: Path) 
     filled(tmp_path, 3)
     over = digest_of(f"{MODEL}-v0001")
     with PointerStore(tmp_path) as store:
-        store.promote(MODEL, "v0001", by="ana", reason="first", over="")
-        store.promote(MODEL, "v0002", by="ana", reason="better", over=over)
+        store.promote(MODEL, "v0001", by="ana", reason="first", over="", admit=unasked)
+        store.promote(MODEL, "v0002", by="ana", reason="better", over=over, admit=unasked)
         # The first to come may have stopped the other already: the reason stays the same.
         store.set_state(MODEL, f"{MODEL}-v0003", "stopped")
         with pytest.raises(PointerError) as refused:
-            store.promote(MODEL, "v0003", by="bob", reason="better", over=over)
-        assert store.promote(MODEL, "v0002", by="bob", reason="again", over=over).by == "ana"
+            store.promote(MODEL, "v0003", by="bob", reason="better", over=over, admit=unasked)
+        assert (
+            store.promote(MODEL, "v0002", by="bob", reason="again", over=over, admit=unasked).by
+            == "ana"
+        )
         assert len(store.moves(MODEL)) == 2
     told = str(refused.value)
     assert told.startswith(f"{MODEL}-v0003 ({digest_of(f'{MODEL}-v0003')[:12]}) is refused: ")
@@ -96,33 +117,45 @@ def test_only_a_ready_version_becomes_current(tmp_path: Path) -> None:
     with PointerStore(tmp_path) as store:
         store.record_version(a_version(1, "starting"))
     with pytest.raises(PointerError, match="is starting, not ready"):
-        promote(tmp_path, MODEL, "v0001", by="ana", reason="early")
+        promote(tmp_path, "v0001", by="ana", reason="early")
     with pytest.raises(UnknownModelError, match="not known here"):
-        promote(tmp_path, MODEL, "v0009", by="ana", reason="none")
+        promote(tmp_path, "v0009", by="ana", reason="none")
 
 
 def test_a_rollback_without_a_target_says_so(tmp_path: Path) -> None:
     filled(tmp_path, 2)
     with pytest.raises(UnknownModelError, match="in production"):
-        rollback(tmp_path, MODEL, by="ana", reason="r")
-    promote(tmp_path, MODEL, "v0001", by="ana", reason="first")
+        rollback(tmp_path, by="ana", reason="r")
+    promote(tmp_path, "v0001", by="ana", reason="first")
     with pytest.raises(PointerError, match="no previous version"):
-        rollback(tmp_path, MODEL, by="ana", reason="r")
+        rollback(tmp_path, by="ana", reason="r")
     with pytest.raises(PointerError, match="in production already"):
-        rollback(tmp_path, MODEL, "v0001", by="ana", reason="r")
-    assert rollback(tmp_path, MODEL, "v0002", by="ana", reason="r").to_version.endswith("v0002")
+        rollback(tmp_path, "v0001", by="ana", reason="r")
+    assert rollback(tmp_path, "v0002", by="ana", reason="r").to_version.endswith("v0002")
 
 
-def test_a_rollback_that_its_check_refuses_moves_nothing(tmp_path: Path) -> None:
+def test_a_promotion_that_is_not_admitted_moves_nothing(tmp_path: Path) -> None:
+    filled(tmp_path, 1)
+
+    def refuse(version: Version) -> None:
+        raise PointerError(f"{version.version} has no seal")
+
+    with PointerStore(tmp_path) as store:
+        with pytest.raises(PointerError, match="v0001 has no seal"):
+            store.promote(MODEL, "v0001", by="ana", reason="r", admit=refuse)
+        assert store.pointer(MODEL) is None
+
+
+def test_a_rollback_that_is_not_admitted_moves_nothing(tmp_path: Path) -> None:
     filled(tmp_path, 2)
-    promote(tmp_path, MODEL, "v0001", by="ana", reason="first")
-    promote(tmp_path, MODEL, "v0002", by="ana", reason="second")
+    promote(tmp_path, "v0001", by="ana", reason="first")
+    promote(tmp_path, "v0002", by="ana", reason="second")
 
     def refuse(version: Version) -> None:
         raise PointerError(f"{version.version} is cold")
 
     with pytest.raises(PointerError, match="v0001 is cold"):
-        rollback(tmp_path, MODEL, by="ana", reason="r", check=refuse)
+        rollback(tmp_path, by="ana", reason="r", admit=refuse)
     with PointerStore(tmp_path) as store:
         assert len(store.moves(MODEL)) == 2
 
@@ -138,14 +171,14 @@ def test_a_version_is_bound_to_its_digest(tmp_path: Path) -> None:
 def test_a_move_needs_a_name_and_a_reason(tmp_path: Path, by: str, reason: str) -> None:
     filled(tmp_path, 1)
     with pytest.raises(PointerError, match="needs a name"):
-        promote(tmp_path, MODEL, "v0001", by=by, reason=reason)
+        promote(tmp_path, "v0001", by=by, reason=reason)
     with PointerStore(tmp_path) as store:
         assert store.pointer(MODEL) is None
 
 
 def test_the_history_cannot_be_changed(tmp_path: Path) -> None:
     filled(tmp_path, 1)
-    promote(tmp_path, MODEL, "v0001", by="ana", reason="first")
+    promote(tmp_path, "v0001", by="ana", reason="first")
     database = sqlite3.connect(tmp_path / "serving.db")
     try:
         for statement in ("UPDATE moves SET by = 'eve'", "DELETE FROM moves"):
@@ -158,7 +191,7 @@ def test_the_history_cannot_be_changed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", "x", "bad name", f"{MODEL}@v0009", f"{MODEL}@previous"])
 def test_unknown_names(tmp_path: Path, name: str) -> None:
     filled(tmp_path, 1)
-    promote(tmp_path, MODEL, "v0001", by="ana", reason="first")
+    promote(tmp_path, "v0001", by="ana", reason="first")
     with PointerStore(tmp_path) as store, pytest.raises(UnknownModelError):
         store.resolve(name)
 
@@ -176,14 +209,14 @@ def step(_):
         os.kill(os.getpid(), signal.SIGKILL)
 store._db.set_trace_callback(step)
 store._db.set_progress_handler(lambda: step(None), 5)
-store.promote("support_tickets", "v0002", by="crash", reason="test")
+store.promote("support_tickets", "v0002", by="crash", reason="test", admit=lambda _: None)
 """
 
 
 def test_killed_at_any_step_a_promotion_is_made_or_not_made(tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     filled(whole, 2)
-    promote(whole, MODEL, "v0001", by="ana", reason="first")
+    promote(whole, "v0001", by="ana", reason="first")
     outcomes, step = set(), 0
     while True:
         home = tmp_path / f"at-{step}"
@@ -207,8 +240,10 @@ def test_killed_at_any_step_a_promotion_is_made_or_not_made(tmp_path: Path) -> N
 def test_two_processes_that_promote_at_once_both_end_in_the_history(tmp_path: Path) -> None:
     filled(tmp_path, 8)
     code = (
-        "import sys; from pathlib import Path; from serving.pointer import promote\n"
-        "for n in sys.argv[2:]: promote(Path(sys.argv[1]), 'support_tickets', n, by=n, reason='r')"
+        "import sys; from pathlib import Path; from serving.pointer import PointerStore\n"
+        "for n in sys.argv[2:]:\n"
+        "  with PointerStore(Path(sys.argv[1])) as store:\n"
+        "    store.promote('support_tickets', n, by=n, reason='r', admit=lambda _: None)"
     )
     numbers = [["v0001", "v0003", "v0005", "v0007"], ["v0002", "v0004", "v0006", "v0008"]]
     started = [
@@ -228,13 +263,15 @@ def test_two_processes_that_promote_at_once_both_end_in_the_history(tmp_path: Pa
 
 def test_a_rollback_is_fast_and_imports_nothing_heavy(tmp_path: Path) -> None:
     filled(tmp_path, 2)
-    promote(tmp_path, MODEL, "v0001", by="ana", reason="first")
-    promote(tmp_path, MODEL, "v0002", by="ana", reason="second")
+    promote(tmp_path, "v0001", by="ana", reason="first")
+    promote(tmp_path, "v0002", by="ana", reason="second")
     code = (
         "import json, sys, time; from pathlib import Path; began = time.perf_counter()\n"
-        "from serving.health import require_warm\n"
-        "from serving.pointer import rollback\n"
-        "rollback(Path(sys.argv[1]), 'support_tickets', by='ana', reason='night')\n"
+        "from serving import moves\n"
+        "from serving.admission import StoreAdmission\n"
+        "from serving.pointer import PointerStore\n"
+        "with PointerStore(Path(sys.argv[1])) as store:\n"
+        "  store.rollback('support_tickets', by='ana', reason='night', admit=lambda _: None)\n"
         "print(json.dumps([time.perf_counter() - began, sorted(sys.modules)]))"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
@@ -271,9 +308,11 @@ class PointerMachine(RuleBasedStateMachine):
         full = f"{MODEL}-v{number:04d}"
         if self.states.get(full) != "ready":
             with pytest.raises(PointerError):
-                self.store.promote(MODEL, full, by="a", reason="r")
+                self.store.promote(MODEL, full, by="a", reason="r", admit=unasked)
             return
-        self._moved(self.store.promote(MODEL, full, by="a", reason="r"), full, "promote")
+        self._moved(
+            self.store.promote(MODEL, full, by="a", reason="r", admit=unasked), full, "promote"
+        )
 
     @rule(number=st.one_of(st.none(), st.integers(1, 4)))
     def rollback(self, number: int | None) -> None:
@@ -281,9 +320,13 @@ class PointerMachine(RuleBasedStateMachine):
         allowed = self.current and target != self.current and self.states.get(target or "")
         if not allowed or allowed != "ready":
             with pytest.raises(PointerError):
-                self.store.rollback(MODEL, target if number else None, by="a", reason="r")
+                self.store.rollback(
+                    MODEL, target if number else None, by="a", reason="r", admit=unasked
+                )
             return
-        move = self.store.rollback(MODEL, target if number else None, by="a", reason="r")
+        move = self.store.rollback(
+            MODEL, target if number else None, by="a", reason="r", admit=unasked
+        )
         self._moved(move, target or "", "rollback")
 
     def _moved(self, move: Move, target: str, kind: str) -> None:
@@ -308,7 +351,7 @@ TestPointerMachine = PointerMachine.TestCase
 
 def test_a_reader_is_never_held_up_by_a_writer(tmp_path: Path) -> None:
     filled(tmp_path, 1)
-    promote(tmp_path, MODEL, "v0001", by="ana", reason="first")
+    promote(tmp_path, "v0001", by="ana", reason="first")
     writer = sqlite3.connect(tmp_path / "serving.db", isolation_level=None)
     try:
         writer.execute("BEGIN IMMEDIATE")

@@ -26,7 +26,7 @@ from serving.group_commit import GroupCommit, NotWrittenError
 from serving.pointer import PointerStore
 from serving.request_log import RequestLog, RequestLogError
 from serving.request_recorder import RecorderMiddleware, recorder
-from tests.serving.serving_support import MODEL, bearer, digest_of
+from tests.serving.serving_support import MODEL, bearer, digest_of, unasked
 from tests.serving.test_gateway import CHAT, Fake, a_version, chat, client_of, error_of
 from tests.serving.test_gateway import fake as fake
 
@@ -181,7 +181,7 @@ def test_a_gateway_whose_log_cannot_be_written_answers_nothing(
 ) -> None:
     with PointerStore(tmp_path) as store:
         store.record_version(a_version(fake.url))
-        store.promote(MODEL, "v0001", by="t", reason="r")
+        store.promote(MODEL, "v0001", by="t", reason="r", admit=unasked)
     in_the_way = RequestLog(tmp_path).path
     in_the_way.mkdir(parents=True)
     with client_of(GatewaySettings(tmp_path)) as client:

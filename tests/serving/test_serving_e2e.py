@@ -18,9 +18,16 @@ import pytest
 from serving import stack
 from serving.deployment import start_version
 from serving.engine import EngineError, serving_python
-from serving.health import healthy_replicas, require_warm, serves
-from serving.pointer import promote, rollback
-from tests.serving.serving_support import MODEL, Load, Running, free_port
+from serving.health import healthy_replicas, serves
+from tests.serving.serving_support import (
+    MODEL,
+    VOUCHED,
+    Load,
+    Running,
+    free_port,
+    promote,
+    rollback,
+)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,7 +67,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def real(tmp_path: Path) -> Iterator[Running]:
     one = Running(tmp_path / "home", stack.Ports(free_port(), free_port()))
     try:
-        assert stack.up(one.home, ports=one.ports).healthy
+        assert stack.up(one.home, admission=VOUCHED, ports=one.ports).healthy
         yield one
     finally:
         stack.down(one.home, ports=one.ports)
@@ -68,7 +75,7 @@ def real(tmp_path: Path) -> Iterator[Running]:
 
 def start(running: Running, version: str, folder: Path) -> None:
     spec = replace(running.spec(version), folder=folder)
-    start_version(running.home, spec, timeout_s=START_S)
+    start_version(running.home, spec, admission=VOUCHED, timeout_s=START_S)
     promote(running.home, MODEL, version, by="e2e", reason="test")
 
 
@@ -130,7 +137,7 @@ def test_the_whole_of_serving_on_real_replicas(real: Running, models: tuple[Path
     with plain_load, streams:
         time.sleep(2)
         began = time.monotonic()
-        rollback(real.home, MODEL, by="e2e", reason="night", check=require_warm)
+        rollback(real.home, MODEL, by="e2e", reason="night")
         took = time.monotonic() - began
         time.sleep(2)
     assert plain_load.failures() == []

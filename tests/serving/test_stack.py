@@ -9,7 +9,7 @@ import redis
 from serving import stack
 from serving.stack import Ports, StackError
 from serving.supervision import Program
-from tests.serving.serving_support import Running, fake_engine, free_port
+from tests.serving.serving_support import VOUCHED, Running, fake_engine, free_port
 
 
 def test_up_twice_changes_nothing(running: Running) -> None:
@@ -62,7 +62,9 @@ def test_down_ends_everything_and_frees_the_ports(running: Running) -> None:
 
 def test_extra_programs_are_supervised_too(running: Running) -> None:
     extra = Program("extra", ("sleep", "600"))
-    status = stack.up(running.home, [extra], ports=running.ports, engine=fake_engine)
+    status = stack.up(
+        running.home, [extra], admission=VOUCHED, ports=running.ports, engine=fake_engine
+    )
     assert status.healthy
     assert "extra" in {one.name for one in status.programs}
 
@@ -73,7 +75,7 @@ def test_a_port_that_somebody_else_holds_is_an_error(tmp_path: Path, name: str) 
         port = int(taken.getsockname()[1])
         ports = Ports(**({"gateway": free_port(), "cache": free_port()} | {name: port}))
         with pytest.raises(StackError, match=f"Port {port}.*FTDM_{name.upper()}_PORT"):
-            stack.up(tmp_path / "home", ports=ports)
+            stack.up(tmp_path / "home", admission=VOUCHED, ports=ports)
     assert not stack.status(tmp_path / "home", ports=ports).running
 
 
@@ -113,7 +115,8 @@ def test_a_relative_home_and_any_working_folder(
     monkeypatch.chdir(running.home.parent)
     relative = Path(running.home.name)
     before = {one.name: one.pid for one in stack.status(relative, ports=running.ports).programs}
-    assert stack.up(relative, ports=running.ports, engine=fake_engine).healthy
+    again = stack.up(relative, admission=VOUCHED, ports=running.ports, engine=fake_engine)
+    assert again.healthy
     monkeypatch.chdir("/")
     after = {one.name: one.pid for one in running.supervisor.statuses().values()}
     assert after == before

@@ -1,0 +1,125 @@
+"""Moving production over HTTP: `POST /admin/rollback` and `POST /admin/promote`.
+
+The bodies are JSON objects: `{"model": NAME, "reason": WHY}`, for a rollback with `"to": VERSION`
+if it is not to be the previous one, for a promotion with `"version": VERSION`.
+
+Invariants:
+- nothing is read of a request whose API key may not move production; the move names the key;
+- the move is that of `ftdm rollback` and of the job (`serving.moves`): ready, warm, admitted. The
+  gateway knows no Dagster: the sensor NAME_moves tells the lineage of the move;
+- a version that was never in production is not promoted here: its first promotion is the graph's,
+  which asks the gate and the smoke test.
+"""
+
+import json
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from serving import moves, names
+from serving.admission import Admission, AdmissionError
+from serving.api_keys import ApiKey
+from serving.errors import ApiError, model_not_found
+from serving.guard import check_model
+from serving.pointer import PointerStore
+from serving.versions import Move, PointerError, UnknownModelError
+
+_MAX_BODY_BYTES = 16 * 1024
+_LONGEST_TEXT = 500
+
+
+def admin_routes(home: Path, admission: Admission) -> list[Route]:
+    """Return the routes that move a home's pointer; they belong behind the guard."""
+
+    def rollback(asked: dict[str, Any], by: str) -> Move:
+        model, reason = _text(asked, "model"), _text(asked, "reason")
+        to = _text(asked, "to") if asked.get("to") is not None else None
+        return moves.rollback(home, model, to, by=by, reason=reason, admission=admission)
+
+    def promote(asked: dict[str, Any], by: str) -> Move:
+        model, reason = _text(asked, "model"), _text(asked, "reason")
+        version = _known(home, model, _text(asked, "version"))
+        return moves.promote(home, model, version, by=by, reason=reason, admission=admission)
+
+    return [
+        Route("/admin/rollback", _endpoint(rollback), methods=["POST"]),
+        Route("/admin/promote", _endpoint(promote), methods=["POST"]),
+    ]
+
+
+def _endpoint(
+    move: Callable[[dict[str, Any], str], Move],
+) -> Callable[[Request], Awaitable[Response]]:
+    async def handle(request: Request) -> Response:
+        key = _admin(request.state.key)
+        asked = await _body(request)
+        check_model(key, _text(asked, "model"))
+        began = time.monotonic()
+        made = await run_in_threadpool(_made, move, asked, f"{key.name} (API key {key.key_id})")
+        seconds = round(time.monotonic() - began, 3)
+        return JSONResponse({**asdict(made), "seconds": seconds})
+
+    return handle
+
+
+def _admin(key: ApiKey) -> ApiKey:
+    if key.admin:
+        return key
+    message = f"API key {key.key_id} may not move production: that takes a key that was made with "
+    message += "`ftdm keys new NAME --admin`."
+    raise ApiError(403, message, "not_admin", kind="permission_error")
+
+
+def _made(move: Callable[[dict[str, Any], str], Move], asked: dict[str, Any], by: str) -> Move:
+    try:
+        return move(asked, by)
+    except names.InvalidNameError as error:
+        raise ApiError(400, str(error), "invalid_value") from error
+    except UnknownModelError as error:
+        raise model_not_found(str(error)) from error
+    except AdmissionError as error:
+        raise ApiError(409, str(error), "not_admitted") from error
+    except PointerError as error:
+        raise ApiError(409, str(error), "not_moved") from error
+
+
+def _known(home: Path, model: str, version: str) -> str:
+    """Return a version's full name, if it was in production before."""
+    full = names.full_version(model, version)
+    with PointerStore(home) as store:
+        if any(move.to_version == full for move in store.moves(model)):
+            return full
+    raise PointerError(
+        f"{full} was never in production: `ftdm run {model}` promotes it after its smoke test."
+    )
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > _MAX_BODY_BYTES:
+            message = f"The request is larger than {_MAX_BODY_BYTES} bytes."
+            raise ApiError(413, message, "request_too_large")
+    try:
+        asked = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ApiError(400, f"The body is no valid JSON: {error}.", "invalid_json") from error
+    if not isinstance(asked, dict):
+        raise ApiError(400, "The body must be a JSON object.", "invalid_json")
+    return asked
+
+
+def _text(asked: dict[str, Any], name: str) -> str:
+    text = asked.get(name)
+    if isinstance(text, str) and len(text.strip()) > 0 and len(text) <= _LONGEST_TEXT:
+        return text.strip()
+    message = f"`{name}` must be a text of 1 to {_LONGEST_TEXT} characters."
+    raise ApiError(400, message, "invalid_value", param=name)

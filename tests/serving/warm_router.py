@@ -1,0 +1,61 @@
+"""Stands in for a router in front of two replicas that answer, in this process."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+
+class WarmRouter(ThreadingHTTPServer):
+    """Counts two replicas, and answers every chat completion after `pause_s` seconds."""
+
+    daemon_threads = True
+    pause_s = 0.0
+    status = 200
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Answer)
+        self.asked: list[dict[str, object]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Answer(BaseHTTPRequestHandler):
+    server: WarmRouter
+
+    def do_GET(self) -> None:
+        self._send(200, {"healthy_workers": 2})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.server.asked.append(body)
+        time.sleep(self.server.pause_s)
+        choice = {"index": 0, "message": {"role": "assistant", "content": "a"}}
+        self._send(self.server.status, {"object": "chat.completion", "choices": [choice]})
+
+    def _send(self, status: int, document: dict[str, object]) -> None:
+        content = json.dumps(document).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def warm_router() -> Iterator[WarmRouter]:
+    """Run one on a free port."""
+    router = WarmRouter()
+    Thread(target=router.serve_forever, args=(0.01,)).start()
+    try:
+        yield router
+    finally:
+        router.shutdown()
+        router.server_close()
