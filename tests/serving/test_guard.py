@@ -13,7 +13,7 @@ from serving.api_keys import Grant, KeyStore, NewKey
 from serving.gateway import GatewaySettings, create_app
 from serving.pointer import PointerStore
 from serving.versions import Version
-from tests.serving.serving_support import bearer, digest_of, free_port
+from tests.serving.serving_support import bearer, digest_of, free_port, unasked
 from tests.serving.test_gateway import CHAT, error_of
 
 MODELS = ("tickets", "orders")
@@ -31,7 +31,7 @@ def client(tmp_path: Path) -> Iterator[TestClient]:
                 state="ready",
             )
             store.record_version(version)
-            store.promote(model, "v0001", by="t", reason="r")
+            store.promote(model, "v0001", by="t", reason="r", admit=unasked)
     settings = GatewaySettings(tmp_path, retry_for_s=0.0)
     with TestClient(create_app(settings), raise_server_exceptions=False) as one:
         yield one
