@@ -29,12 +29,16 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from serving.engine import HOST
 from serving.errors import ApiError, model_not_found
+from serving.exposition import exposed
+from serving.measured import Measured
+from serving.metrics import Metrics
 from serving.pointer import PointerStore
 from serving.router import REQUEST_TIMEOUT_S
 from serving.upstream import Call, Upstream
@@ -102,7 +106,7 @@ class Gateway:
         asked = body.get("model")
         if not isinstance(asked, str):
             raise ApiError(400, "`model` must be a string.", "invalid_value", param="model")
-        self._resolve(asked)
+        request.state.version = self._resolve(asked)
         request_id = request.headers.get("x-request-id", "")[:128] or uuid.uuid4().hex
         return Call(request.url.path, body, lambda: self._resolve(asked), request_id)
 
@@ -142,8 +146,8 @@ class Gateway:
         return entries
 
 
-def create_app(settings: GatewaySettings) -> Starlette:
-    """Return the gateway as an ASGI application."""
+def create_app(settings: GatewaySettings, metrics: Metrics | None = None) -> Starlette:
+    """Return the gateway as an ASGI application; it counts its calls in `metrics`."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -167,7 +171,10 @@ def create_app(settings: GatewaySettings) -> Starlette:
         ClientDisconnect: _gone,
         Exception: _bug,
     }
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    middleware = [Middleware(Measured, metrics=metrics or Metrics())]
+    return Starlette(
+        routes=routes, lifespan=lifespan, exception_handlers=handlers, middleware=middleware
+    )
 
 
 def _handler(name: str) -> Any:
@@ -226,19 +233,22 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m serving.gateway")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--metrics-port", type=int, help="where Prometheus asks; else nowhere")
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
     logging.Formatter.converter = time.gmtime
-    uvicorn.run(
-        create_app(GatewaySettings(options.home)),
-        host=HOST,
-        port=options.port,
-        access_log=False,
-        log_level="warning",
-        timeout_graceful_shutdown=30,
-        timeout_keep_alive=30,
-        server_header=False,
-    )
+    metrics = Metrics()
+    with exposed(metrics, options.home, options.metrics_port):
+        uvicorn.run(
+            create_app(GatewaySettings(options.home), metrics),
+            host=HOST,
+            port=options.port,
+            access_log=False,
+            log_level="warning",
+            timeout_graceful_shutdown=30,
+            timeout_keep_alive=30,
+            server_header=False,
+        )
 
 
 if __name__ == "__main__":

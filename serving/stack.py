@@ -25,7 +25,7 @@ from serving.pointer import PointerStore
 from serving.supervision import Program, ProgramStatus, Supervisor
 
 GATEWAY, CACHE = "gateway", "cache"
-GATEWAY_PORT, CACHE_PORT = 8321, 8379
+GATEWAY_PORT, CACHE_PORT, METRICS_PORT = 8321, 8379, 8323
 _READY_TIMEOUT_S = 30.0
 _PORT_PATIENCE_S = 2.0
 
@@ -40,11 +40,16 @@ class Ports:
 
     gateway: int = GATEWAY_PORT
     cache: int = CACHE_PORT
+    metrics: int = METRICS_PORT
 
     @classmethod
     def from_environment(cls) -> "Ports":
-        """Return the ports that FTDM_GATEWAY_PORT and FTDM_CACHE_PORT name, or the defaults."""
-        return cls(_port("FTDM_GATEWAY_PORT", cls.gateway), _port("FTDM_CACHE_PORT", cls.cache))
+        """Return the ports that FTDM_{GATEWAY,CACHE,METRICS}_PORT name, or the defaults."""
+        return cls(
+            _port("FTDM_GATEWAY_PORT", cls.gateway),
+            _port("FTDM_CACHE_PORT", cls.cache),
+            _port("FTDM_METRICS_PORT", cls.metrics),
+        )
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,7 @@ def up(
     supervisor = Supervisor(folder)
     _check_port(supervisor, GATEWAY, ports.gateway, "FTDM_GATEWAY_PORT")
     _check_port(supervisor, CACHE, ports.cache, "FTDM_CACHE_PORT")
+    _check_port(supervisor, GATEWAY, ports.metrics, "FTDM_METRICS_PORT")
     with PointerStore(folder):
         pass
     for program in (_cache(ports), _gateway(folder, ports), *extra_programs):
@@ -213,11 +219,12 @@ def gateway_url(ports: Ports) -> str:
 
 def _gateway(folder: Path, ports: Ports) -> Program:
     argv = (str(interpreter()), "-m", "serving.gateway", "--home", str(folder))
+    listens = ("--port", str(ports.gateway), "--metrics-port", str(ports.metrics))
     # The working folder is the home, so the package is found wherever it lies.
     root = str(Path(__file__).resolve().parents[1])
     return Program(
         GATEWAY,
-        (*argv, "--port", str(ports.gateway)),
+        (*argv, *listens),
         {"PYTHONPATH": root, "PYTHONUNBUFFERED": "1"},
         stop_timeout_s=35,
     )

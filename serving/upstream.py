@@ -21,13 +21,12 @@ from typing import Any, TypeVar
 import aiohttp
 from starlette.responses import Response, StreamingResponse
 
-from serving.errors import ApiError, unreachable
+from serving.errors import ERROR_EVENT, ApiError, unreachable
 from serving.transcript import BrokenOffError, CannotGoOnError, Events, Transcript
 from serving.versions import Version
 
 _AGAIN = frozenset({502, 503})
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5
-_ERROR_EVENT = b'data: {"error"'
 # Breaks of one answer that are made good; a replica that breaks each time would go on for ever.
 _BREAKS = 3
 
@@ -179,7 +178,7 @@ async def _first(answer: aiohttp.ClientResponse) -> bytes:
         first = await answer.content.readany()
     except (TimeoutError, aiohttp.ClientError) as error:
         raise _not_reached(error) from error
-    if not first or first.startswith(_ERROR_EVENT):
+    if not first or first.startswith(ERROR_EVENT):
         raise _NotReachedError("it broke off")
     return first
 
