@@ -19,7 +19,7 @@ import logging
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,9 +36,8 @@ from starlette.routing import Route
 
 from serving.engine import HOST
 from serving.errors import ApiError, model_not_found
-from serving.exposition import exposed
-from serving.measured import Measured
-from serving.metrics import Metrics
+from serving.observed import observed
+from serving.otlp import trace_headers
 from serving.pointer import PointerStore
 from serving.router import REQUEST_TIMEOUT_S
 from serving.upstream import Call, Upstream
@@ -108,7 +107,8 @@ class Gateway:
             raise ApiError(400, "`model` must be a string.", "invalid_value", param="model")
         request.state.version = self._resolve(asked)
         request_id = request.headers.get("x-request-id", "")[:128] or uuid.uuid4().hex
-        return Call(request.url.path, body, lambda: self._resolve(asked), request_id)
+        trace = trace_headers(request.headers)
+        return Call(request.url.path, body, lambda: self._resolve(asked), request_id, trace)
 
     async def _content(self, request: Request) -> bytes:
         limit = self._settings.max_body_bytes
@@ -146,8 +146,8 @@ class Gateway:
         return entries
 
 
-def create_app(settings: GatewaySettings, metrics: Metrics | None = None) -> Starlette:
-    """Return the gateway as an ASGI application; it counts its calls in `metrics`."""
+def create_app(settings: GatewaySettings, around: Sequence[Middleware] = ()) -> Starlette:
+    """Return the gateway as an ASGI application, with what watches it `around` it."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -171,9 +171,8 @@ def create_app(settings: GatewaySettings, metrics: Metrics | None = None) -> Sta
         ClientDisconnect: _gone,
         Exception: _bug,
     }
-    middleware = [Middleware(Measured, metrics=metrics or Metrics())]
     return Starlette(
-        routes=routes, lifespan=lifespan, exception_handlers=handlers, middleware=middleware
+        routes=routes, lifespan=lifespan, exception_handlers=handlers, middleware=around
     )
 
 
@@ -237,10 +236,9 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
     logging.Formatter.converter = time.gmtime
-    metrics = Metrics()
-    with exposed(metrics, options.home, options.metrics_port):
+    with observed(options.home, options.metrics_port) as around:
         uvicorn.run(
-            create_app(GatewaySettings(options.home), metrics),
+            create_app(GatewaySettings(options.home), around),
             host=HOST,
             port=options.port,
             access_log=False,

@@ -22,6 +22,7 @@ from serving.errors import ERROR_EVENT
 NOBODY = "-"
 VERSION_HEADER, CACHE_HEADER = b"x-ftdm-version", b"x-ftdm-cache"
 _LATENCIES_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
+_CACHE_WORDS = (b"hit", b"miss", b"joined")
 _USAGE = b'"completion_tokens":'
 _CLIENT_GONE = 499
 
@@ -75,9 +76,9 @@ class Seen:
 
     @property
     def cached(self) -> str:
-        """Return `hit`, `miss`, or `off` where no cache had a say."""
-        said = self.headers.get(CACHE_HEADER, b"").lower()
-        return said.decode() if said in (b"hit", b"miss") else "off"
+        """Return the cache's word, or `off` where it had no say."""
+        said = self.headers.get(CACHE_HEADER, b"")
+        return said.decode() if said in _CACHE_WORDS else "off"
 
     @property
     def failure(self) -> str | None:

@@ -21,6 +21,7 @@ from serving.deployment import EngineBuilder, resume
 from serving.engine import HOST, engine_command
 from serving.health import get_json, healthy_replicas, port_is_free
 from serving.home import Home, interpreter
+from serving.otlp import tracing_environment
 from serving.pointer import PointerStore
 from serving.supervision import Program, ProgramStatus, Supervisor
 
@@ -225,7 +226,7 @@ def _gateway(folder: Path, ports: Ports) -> Program:
     return Program(
         GATEWAY,
         (*argv, *listens),
-        {"PYTHONPATH": root, "PYTHONUNBUFFERED": "1"},
+        {"PYTHONPATH": root, "PYTHONUNBUFFERED": "1", **tracing_environment("ftdm-gateway")},
         stop_timeout_s=35,
     )
 

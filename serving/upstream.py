@@ -14,8 +14,8 @@ Invariants:
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import aiohttp
@@ -35,12 +35,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Call:
-    """One request, read and checked; `resolve` tells the version it means at this moment."""
+    """One request, read and checked; `resolve` tells the version it means at this moment.
+
+    `trace` holds the headers that carry its trace on.
+    """
 
     path: str
     body: dict[str, Any]
     resolve: Callable[[], Version]
     request_id: str
+    trace: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def streams(self) -> bool:
@@ -112,6 +116,7 @@ class Upstream:
             raise _NotReachedError("it has never been started")
         content = json.dumps({**call.body, "model": version.served_name}).encode()
         headers = {"content-type": "application/json", "x-request-id": call.request_id}
+        headers |= call.trace
         try:
             answer = await self._session.post(
                 f"{version.router_url}{call.path}", data=content, headers=headers

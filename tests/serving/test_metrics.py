@@ -78,7 +78,7 @@ def tokens(metrics: Metrics) -> list[float]:
     return [value for name in names for _, value in series(metrics, name)]
 
 
-@pytest.mark.parametrize(("said", "cached"), [("hit", "hit"), ("MISS", "miss"), ("x", "off")])
+@pytest.mark.parametrize(("said", "cached"), [("hit", "hit"), ("joined", "joined"), ("x", "off")])
 def test_an_answer_counts_under_what_gave_it(said: str, cached: str) -> None:
     answer = JSONResponse({"choices": [], "usage": USAGE}, headers=HEADERS | {"x-ftdm-cache": said})
     metrics = counted(answer)
@@ -155,7 +155,7 @@ def test_an_answer_that_never_ends_is_a_caller_who_went() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"a", b"b")]})
         await send({"type": "http.response.body", "body": b"x", "more_body": True})
 
-    async def nothing(*_: Any) -> None:
+    async def nothing(*_: Any) -> Any:
         return None
 
     metrics = Metrics()

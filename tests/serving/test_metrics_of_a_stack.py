@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
@@ -64,7 +65,8 @@ def test_a_stack_shows_its_calls_its_pointer_and_its_replicas(running: Running) 
     running.put("v0002", replicas=1)
     chat = {"model": MODEL, "messages": [{"role": "user", "content": "words=4"}]}
     with httpx.Client(base_url=running.url, timeout=30) as client:
-        for body in (chat, chat | {"model": f"{MODEL}@previous"}, chat | {"stream": True}):
+        the_trace_reaches_the_engine(client, chat)
+        for body in (chat | {"model": f"{MODEL}@previous"}, chat | {"stream": True}):
             assert client.post("/v1/chat/completions", json=body).status_code == 200
         for name in ("made-up", f"{MODEL}@v0009", "also made up"):
             client.post("/v1/chat/completions", json=chat | {"model": name})
@@ -95,6 +97,13 @@ def test_a_stack_shows_its_calls_its_pointer_and_its_replicas(running: Running) 
     healthy = values(scrape(running), "ftdm_replicas_healthy")
     assert healthy == {(MODEL, first): 0, (MODEL, second): 1}
     the_dashboard_shows_only_what_is_there(families)
+
+
+def the_trace_reaches_the_engine(client: httpx.Client, chat: Mapping[str, object]) -> None:
+    trace = {"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01", "tracestate": "rojo=1,congo=2"}
+    answer = client.post("/v1/chat/completions", json=chat, headers=trace)
+    arrived = answer.json()["headers"]
+    assert {name: arrived[name] for name in trace} == trace
 
 
 def the_dashboard_shows_only_what_is_there(families: list[Metric]) -> None:
