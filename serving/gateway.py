@@ -16,6 +16,7 @@ Invariants:
 import argparse
 import json
 import logging
+import signal
 import sys
 import time
 import uuid
@@ -108,7 +109,7 @@ class Gateway:
         request.state.version = self._resolve(asked)
         request_id = request.headers.get("x-request-id", "")[:128] or uuid.uuid4().hex
         trace = trace_headers(request.headers)
-        return Call(request.url.path, body, lambda: self._resolve(asked), request_id, trace)
+        return Call(request.scope["path"], body, lambda: self._resolve(asked), request_id, trace)
 
     async def _content(self, request: Request) -> bytes:
         limit = self._settings.max_body_bytes
@@ -236,6 +237,8 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
     logging.Formatter.converter = time.gmtime
+    # Uvicorn ends what runs and then raises the signal again: what watches must end, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with observed(options.home, options.metrics_port) as around:
         uvicorn.run(
             create_app(GatewaySettings(options.home), around),

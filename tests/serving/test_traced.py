@@ -1,10 +1,14 @@
 """Spans as a collector receives them, over real HTTP in OTLP's own form."""
 
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -14,7 +18,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from serving.health import get_json
 from serving.observed import observed
+from tests.serving.serving_support import free_port
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SENT = {"traceparent": f"00-{TRACE}-{CALLER}-01", "tracestate": "congo=t61rcWkgMzE"}
@@ -110,3 +116,22 @@ def test_a_collector_that_is_gone_costs_no_call(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:9/v1/traces")
     monkeypatch.setattr("serving.traced._SEND_TIMEOUT_S", 0.3)
     assert call(tmp_path)["traceparent"]
+
+
+def test_a_gateway_that_is_told_to_stop_sends_its_spans_first(
+    spans: list[Span], tmp_path: Path
+) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "serving.gateway", "--home", str(tmp_path)]
+    with subprocess.Popen([*command, "--port", str(port)]) as gateway:
+        try:
+            url = f"http://127.0.0.1:{port}"
+            while get_json(f"{url}/health")[0] != 200:
+                assert gateway.poll() is None
+                time.sleep(0.05)
+            assert httpx.post(f"{url}/v1/completions", json={"model": "none"}).status_code == 404
+            gateway.terminate()
+            assert gateway.wait(20) == 0
+        finally:
+            gateway.kill()
+    assert [span.name for span in spans] == ["POST /v1/completions"]
