@@ -62,9 +62,13 @@ class Upstream:
     def __init__(self, retry_for_s: float, answer_timeout_s: float) -> None:
         self._retry_for_s = retry_for_s
         timeout = aiohttp.ClientTimeout(total=None, connect=2.0, sock_read=answer_timeout_s)
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=15.0)
         self._session = aiohttp.ClientSession(
-            connector=connector, timeout=timeout, auto_decompress=False, trust_env=False
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15.0),
+            # One caller's call must never carry what another's answer has set.
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=timeout,
+            auto_decompress=False,
+            trust_env=False,
         )
 
     async def close(self) -> None:
