@@ -28,7 +28,7 @@ from serving.health import get_json
 
 PATH = "/v1/chat/completions"
 KEY = "sk-bench"
-_READY_S, _ASK_MORE_S = 90.0, 60.0
+_READY_S, _ASK_MORE_S = 300.0, 60.0
 _MESSAGES = [{"role": "user", "content": "where is my order? " * 8}]
 _ANSWER = json.dumps(
     {
