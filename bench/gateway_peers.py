@@ -9,16 +9,18 @@ answers.
 
 import argparse
 import os
+import secrets
 import statistics
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from bench.load import KEY, PATH, Found, ask, fake_upstream, free_port, running
+from bench.load import PATH, Found, ask, fake_upstream, free_port, running
 from ftdm_assets.provenance.digests import file_digest
 from serving.engine import HOST
 from serving.pointer import PointerStore
@@ -30,9 +32,17 @@ RATES = (0, 50, 200)
 _GATEWAY, _LITELLM, _DIRECT = "gateway", "LiteLLM's proxy", "direct"
 
 
+@dataclass(frozen=True)
+class Target:
+    """An address to ask, and the key that it wants (blank: none)."""
+
+    url: str
+    key: str = ""
+
+
 @contextmanager
-def our_gateway(folder: Path, upstream: str) -> Iterator[str]:
-    """Run the gateway on a home whose production is the upstream; yields its address."""
+def our_gateway(folder: Path, upstream: str) -> Iterator[Target]:
+    """Run the gateway on a home whose production is the upstream."""
     digest = file_digest(Path(__file__))
     version = Version(
         *(MODEL, f"{MODEL}-v0001", digest, folder, "served", 2048, "bfloat16"),
@@ -46,35 +56,42 @@ def our_gateway(folder: Path, upstream: str) -> Iterator[str]:
     command = [sys.executable, "-m", "serving.gateway", "--home", str(folder)]
     command += ["--port", str(port), "--metrics-port", str(free_port())]
     with running(command, f"{url}/health"):
-        yield url
+        yield Target(url)
 
 
 @contextmanager
-def litellm_proxy(folder: Path, upstream: str, python: Path) -> Iterator[str]:
-    """Run LiteLLM's proxy of another environment; yields its address."""
-    where = {"model": "openai/served", "api_base": f"{upstream}/v1", "api_key": KEY}
+def litellm_proxy(folder: Path, upstream: str, python: Path) -> Iterator[Target]:
+    """Run LiteLLM's proxy of another environment, which starts with a key only."""
+    key = f"sk-{secrets.token_hex(32)}"
+    where = {"model": "openai/served", "api_base": f"{upstream}/v1", "api_key": "none"}
     settings = {"model_list": [{"model_name": MODEL, "litellm_params": where}]}
     config = folder / "litellm.yaml"
     config.write_text(yaml.safe_dump(settings), encoding="utf-8")
     url = f"http://{HOST}:{(port := free_port())}"
     command = [str(python.with_name("litellm")), "--config", str(config), "--host", HOST]
     command += ["--port", str(port), "--num_workers", "1", "--telemetry", "False"]
-    quiet = {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "PYTHONPATH": ""}
+    own = {"LITELLM_MASTER_KEY": key, "LITELLM_LOG": "ERROR", "PYTHONPATH": ""}
+    own["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
     with (folder / "litellm.log").open("wb") as log:
-        how = {"env": os.environ | quiet, "stdout": log, "stderr": log}
+        how = {"env": os.environ | own, "stdout": log, "stderr": log}
         with running(command, f"{url}/health/liveliness", **how):
-            yield url
+            yield Target(url, key)
 
 
-def compare(urls: dict[str, str], rounds: int, seconds: float) -> dict[str, dict[int, list[Found]]]:
+def compare(
+    targets: dict[str, Target], rounds: int, seconds: float
+) -> dict[str, dict[int, list[Found]]]:
     """Ask every address at every rate, `rounds` times."""
-    found: dict[str, dict[int, list[Found]]] = {name: {rate: [] for rate in RATES} for name in urls}
-    for url in urls.values():
-        ask(url + PATH, MODEL, 1.0)
+    found: dict[str, dict[int, list[Found]]] = {
+        name: {rate: [] for rate in RATES} for name in targets
+    }
+    for one in targets.values():
+        ask(one.url + PATH, MODEL, 1.0, key=one.key)
     for _ in range(rounds):
         for rate in RATES:
-            for name, url in urls.items():
-                found[name][rate].append(ask(url + PATH, MODEL, seconds, rate=rate))
+            for name, one in targets.items():
+                url = one.url + PATH
+                found[name][rate].append(ask(url, MODEL, seconds, rate=rate, key=one.key))
     return found
 
 
@@ -90,7 +107,7 @@ def show(found: dict[str, dict[int, list[Found]]]) -> None:
     for one, other in ((_GATEWAY, _DIRECT), (_LITELLM, _DIRECT), (_GATEWAY, _LITELLM)):
         if one in found and other in found:
             ratio = throughputs[one] / throughputs[other]
-            print(f"{one} / {other}: {ratio:.2f} times the throughput")
+            print(f"{one} / {other}: {ratio:.3g} times the throughput")
     for name in found:
         if name != _DIRECT:
             print(f"{name} adds, p50: {_added(found, name)}")
@@ -125,11 +142,12 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ftdm-bench-")))
         upstream = stack.enter_context(fake_upstream())
-        urls = {_DIRECT: upstream, _GATEWAY: stack.enter_context(our_gateway(folder, upstream))}
+        gateway = stack.enter_context(our_gateway(folder, upstream))
+        targets = {_DIRECT: Target(upstream), _GATEWAY: gateway}
         if options.litellm:
             proxy = litellm_proxy(folder, upstream, options.litellm.absolute())
-            urls[_LITELLM] = stack.enter_context(proxy)
-        found = compare(urls, options.rounds, options.seconds)
+            targets[_LITELLM] = stack.enter_context(proxy)
+        found = compare(targets, options.rounds, options.seconds)
     show(found)
 
 

@@ -109,7 +109,9 @@ class Gateway:
         request.state.version = self._resolve(asked)
         request_id = request.headers.get("x-request-id", "")[:128] or uuid.uuid4().hex
         trace = trace_headers(request.headers)
-        return Call(request.scope["path"], body, lambda: self._resolve(asked), request_id, trace)
+        return Call(
+            request.scope["path"], body, lambda: self._resolve(asked), request_id, trace=trace
+        )
 
     async def _content(self, request: Request) -> bytes:
         limit = self._settings.max_body_bytes

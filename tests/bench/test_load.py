@@ -21,6 +21,6 @@ def test_ratios_are_of_medians(capsys: pytest.CaptureFixture[str]) -> None:
 
     show({"direct": rounds(400, 1), "gateway": rounds(200, 2), "LiteLLM's proxy": rounds(20, 9)})
     told = capsys.readouterr().out
-    assert "gateway / direct: 0.50 times" in told
-    assert "gateway / LiteLLM's proxy: 10.00 times" in told
+    assert "gateway / direct: 0.5 times" in told
+    assert "gateway / LiteLLM's proxy: 10 times" in told
     assert "gateway adds, p50: 2.0 ms at 50/s, 2.0 ms at 200/s" in told
