@@ -73,7 +73,9 @@ def through_engine(
 
 def through_loop(folder: Path, texts: Sequence[str], max_tokens: int) -> tuple[float, list[str]]:
     """Return requests per second of `generate`, one after the other, and the answers in order."""
-    # torch's threads only once the engine has gone.
+    # Read when torch is loaded, which is only once the engine has gone: threads that spin while
+    # they wait would slow the loop down beside any other load.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
     from gpu_steps import models
