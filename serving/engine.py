@@ -16,6 +16,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from serving.otlp import traces_endpoint, tracing_environment
+
 PYTHON_VARIABLE = "FTDM_SERVING_PYTHON"
 HOST = "127.0.0.1"
 
@@ -101,6 +103,8 @@ def engine_command(
     # The model runs inside the engine's process. With a worker of its own, both sides spin for a
     # second after every message: a loaded replica took two cores, and starved what started beside.
     argv += ["--distributed-executor-backend", "uni"]
+    if endpoint := traces_endpoint():
+        argv += ["--otlp-traces-endpoint", endpoint]
     return EngineCommand(tuple(argv), _environment(cores), f"{base_url}/health", base_url)
 
 
@@ -117,4 +121,5 @@ def _environment(cores: list[int] | None) -> dict[str, str]:
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": str(threads),
         "PYTHONUNBUFFERED": "1",
+        **tracing_environment("ftdm-engine"),
     }

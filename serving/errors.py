@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 
 from starlette.responses import JSONResponse
 
+# How an error begins inside a stream of events, the engine's, the router's and the gateway's.
+ERROR_EVENT = b'data: {"error"'
+
 
 @dataclass
 class ApiError(Exception):

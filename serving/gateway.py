@@ -20,9 +20,10 @@ import argparse
 import asyncio
 import json
 import logging
+import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -43,6 +44,8 @@ from serving.admission import StoreAdmission
 from serving.engine import HOST
 from serving.errors import ApiError, model_not_found
 from serving.guard import Guard, GuardMiddleware, check_model
+from serving.observed import observed
+from serving.otlp import trace_headers
 from serving.pointer import PointerStore
 from serving.request_entry import RequestEntry, input_digest, input_secret, input_text
 from serving.request_recorder import RecorderMiddleware, recorder
@@ -120,9 +123,15 @@ class Gateway:
             raise ApiError(400, "`model` must be a string.", "invalid_value", param="model")
         entry.model = asked if names.is_asked(asked) else ""
         check_model(request.state.key, asked)
-        self._resolve(asked)
-        path, request_id = request.url.path, entry.request_id
-        return Call(path, body, lambda: self._resolve(asked), request_id, entry.note_usage)
+        request.state.version = self._resolve(asked)
+        return Call(
+            request.scope["path"],
+            body,
+            lambda: self._resolve(asked),
+            entry.request_id,
+            entry.note_usage,
+            trace_headers(request.headers),
+        )
 
     def _note_input(self, entry: RequestEntry, body: dict[str, Any]) -> None:
         try:
@@ -167,8 +176,8 @@ class Gateway:
         return entries
 
 
-def create_app(settings: GatewaySettings) -> Starlette:
-    """Return the gateway as an ASGI application."""
+def create_app(settings: GatewaySettings, around: Sequence[Middleware] = ()) -> Starlette:
+    """Return the gateway as an ASGI application, with what watches it `around` it."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -197,7 +206,7 @@ def create_app(settings: GatewaySettings) -> Starlette:
     }
     return Starlette(
         routes=routes,
-        middleware=[Middleware(RecorderMiddleware), Middleware(GuardMiddleware)],
+        middleware=[*around, Middleware(RecorderMiddleware), Middleware(GuardMiddleware)],
         lifespan=lifespan,
         exception_handlers=handlers,
     )
@@ -259,20 +268,25 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m serving.gateway")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--metrics-port", type=int, help="where Prometheus asks; else nowhere")
     parser.add_argument("--keep-inputs", action="store_true")
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
     logging.Formatter.converter = time.gmtime
-    uvicorn.run(
-        create_app(GatewaySettings(options.home, keep_inputs=options.keep_inputs)),
-        host=HOST,
-        port=options.port,
-        access_log=False,
-        log_level="warning",
-        timeout_graceful_shutdown=30,
-        timeout_keep_alive=30,
-        server_header=False,
-    )
+    # Uvicorn ends what runs and then raises the signal again: what watches must end, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    settings = GatewaySettings(options.home, keep_inputs=options.keep_inputs)
+    with observed(options.home, options.metrics_port) as around:
+        uvicorn.run(
+            create_app(settings, around),
+            host=HOST,
+            port=options.port,
+            access_log=False,
+            log_level="warning",
+            timeout_graceful_shutdown=30,
+            timeout_keep_alive=30,
+            server_header=False,
+        )
 
 
 if __name__ == "__main__":

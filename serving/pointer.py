@@ -59,6 +59,8 @@ class PointerStore:
 
     def __init__(self, home: Path) -> None:
         self._db = connect(Home.at(home).database, "moves", _SCHEMA)
+        self._resolved: dict[str, Version] = {}
+        self._resolved_at: tuple[int, int] | None = None
 
     def __enter__(self) -> "PointerStore":
         return self
@@ -142,9 +144,20 @@ class PointerStore:
     def resolve(self, asked: str) -> Version:
         """Return the version that a caller's `model` field means at this moment.
 
+        SQLite says each time whether anybody has written since; only then it is read anew.
+
         Raises:
             UnknownModelError: Nothing goes by that name.
         """
+        by_others = self._db.execute("PRAGMA data_version").fetchone()[0]
+        if (now := (by_others, self._db.total_changes)) != self._resolved_at:
+            self._resolved, self._resolved_at = {}, now
+        found = self._resolved.get(asked)
+        if found is None:
+            found = self._resolved[asked] = self._resolve(asked)
+        return found
+
+    def _resolve(self, asked: str) -> Version:
         try:
             want = names.parse_asked(asked)
         except names.InvalidNameError as error:

@@ -24,11 +24,12 @@ from serving.engine import HOST, engine_command
 from serving.health import get_json, healthy_replicas, port_is_free
 from serving.home import Home, interpreter
 from serving.local_key import local_key
+from serving.otlp import tracing_environment
 from serving.pointer import PointerStore
 from serving.supervision import Program, ProgramStatus, Supervisor
 
 GATEWAY, CACHE = "gateway", "cache"
-GATEWAY_PORT, CACHE_PORT = 8321, 8379
+GATEWAY_PORT, CACHE_PORT, METRICS_PORT = 8321, 8379, 8323
 INPUTS_VARIABLE = "FTDM_REQUEST_LOG_INPUTS"
 _READY_TIMEOUT_S = 30.0
 _PORT_PATIENCE_S = 2.0
@@ -44,11 +45,16 @@ class Ports:
 
     gateway: int = GATEWAY_PORT
     cache: int = CACHE_PORT
+    metrics: int = METRICS_PORT
 
     @classmethod
     def from_environment(cls) -> "Ports":
-        """Return the ports that FTDM_GATEWAY_PORT and FTDM_CACHE_PORT name, or the defaults."""
-        return cls(_port("FTDM_GATEWAY_PORT", cls.gateway), _port("FTDM_CACHE_PORT", cls.cache))
+        """Return the ports that FTDM_{GATEWAY,CACHE,METRICS}_PORT name, or the defaults."""
+        return cls(
+            _port("FTDM_GATEWAY_PORT", cls.gateway),
+            _port("FTDM_CACHE_PORT", cls.cache),
+            _port("FTDM_METRICS_PORT", cls.metrics),
+        )
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,7 @@ def up(
     supervisor = Supervisor(folder)
     _check_port(supervisor, GATEWAY, ports.gateway, "FTDM_GATEWAY_PORT")
     _check_port(supervisor, CACHE, ports.cache, "FTDM_CACHE_PORT")
+    _check_port(supervisor, GATEWAY, ports.metrics, "FTDM_METRICS_PORT")
     with PointerStore(folder):
         pass
     local_key(folder)
@@ -223,6 +230,7 @@ def gateway_url(ports: Ports) -> str:
 
 def _gateway(folder: Path, ports: Ports) -> Program:
     argv = (str(interpreter()), "-m", "serving.gateway", "--home", str(folder))
+    listens = ("--port", str(ports.gateway), "--metrics-port", str(ports.metrics))
     # The working folder is the home, so the package is found wherever it lies.
     root = str(Path(__file__).resolve().parents[1])
     environment = {"PYTHONPATH": root, "PYTHONUNBUFFERED": "1"}
@@ -230,8 +238,8 @@ def _gateway(folder: Path, ports: Ports) -> Program:
         environment[TRUST_ENV] = str(trust_folder(folder))
     return Program(
         GATEWAY,
-        (*argv, "--port", str(ports.gateway), *(["--keep-inputs"] if _keeps_inputs() else [])),
-        environment,
+        (*argv, *listens, *(["--keep-inputs"] if _keeps_inputs() else [])),
+        {**environment, **tracing_environment("ftdm-gateway")},
         stop_timeout_s=35,
     )
 

@@ -14,20 +14,19 @@ Invariants:
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import aiohttp
 from starlette.responses import Response, StreamingResponse
 
-from serving.errors import ApiError, unreachable
+from serving.errors import ERROR_EVENT, ApiError, unreachable
 from serving.transcript import BrokenOffError, CannotGoOnError, Events, Transcript
 from serving.versions import Version
 
 _AGAIN = frozenset({502, 503})
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5
-_ERROR_EVENT = b'data: {"error"'
 # Breaks of one answer that are made good; a replica that breaks each time would go on for ever.
 _BREAKS = 3
 
@@ -44,6 +43,7 @@ class Call:
         resolve: Tells the version that it means at this moment.
         request_id: Goes on to the replica.
         note_usage: Is told the tokens of a stream whose caller has not asked for them.
+        trace: The headers that carry its trace on.
     """
 
     path: str
@@ -51,6 +51,7 @@ class Call:
     resolve: Callable[[], Version]
     request_id: str
     note_usage: Callable[[dict[str, Any]], None] = lambda _: None
+    trace: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def streams(self) -> bool:
@@ -78,9 +79,13 @@ class Upstream:
     def __init__(self, retry_for_s: float, answer_timeout_s: float) -> None:
         self._retry_for_s = retry_for_s
         timeout = aiohttp.ClientTimeout(total=None, connect=2.0, sock_read=answer_timeout_s)
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=15.0)
         self._session = aiohttp.ClientSession(
-            connector=connector, timeout=timeout, auto_decompress=False, trust_env=False
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15.0),
+            # One caller's call must never carry what another's answer has set.
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=timeout,
+            auto_decompress=False,
+            trust_env=False,
         )
 
     async def close(self) -> None:
@@ -132,6 +137,7 @@ class Upstream:
             raise _NotReachedError("it has never been started")
         content = call.sent_as(version.served_name)
         headers = {"content-type": "application/json", "x-request-id": call.request_id}
+        headers |= call.trace
         try:
             answer = await self._session.post(
                 f"{version.router_url}{call.path}", data=content, headers=headers
@@ -201,7 +207,7 @@ async def _first(answer: aiohttp.ClientResponse) -> bytes:
         first = await answer.content.readany()
     except (TimeoutError, aiohttp.ClientError) as error:
         raise _not_reached(error) from error
-    if not first or first.startswith(_ERROR_EVENT):
+    if not first or first.startswith(ERROR_EVENT):
         raise _NotReachedError("it broke off")
     return first
 

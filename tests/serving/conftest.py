@@ -23,7 +23,7 @@ def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Running]:
     """A stack without versions; what the test leaves is stopped."""
-    one = Running(tmp_path / "home", stack.Ports(free_port(), free_port()))
+    one = Running(tmp_path / "home", stack.Ports(free_port(), free_port(), free_port()))
     try:
         one.up()
         yield one

@@ -3,8 +3,8 @@
 `python fake_engine.py --port P --served-model-name NAME [--startup-s S] [--exit-code N]`.
 The last message steers the answer: `words=N pause=S` gives N words with S seconds between them,
 `status=N` an error of that status, `hang` no answer at all. Every answer names this process
-(`system_fingerprint` = pid) and echoes the fields of the request, so that a test can see who
-answered and what arrived.
+(`system_fingerprint` = pid) and echoes the request's fields and headers, so that a test can see
+who answered and what arrived.
 """
 
 import argparse
@@ -69,7 +69,7 @@ class FakeEngine:
             chunks = self._stream(body, words, pause, chat)
             return StreamingResponse(chunks, media_type="text/event-stream")
         await asyncio.sleep(words * pause)
-        return JSONResponse(self._whole(body, words, chat))
+        return JSONResponse(self._whole(body, words, chat) | {"headers": dict(request.headers)})
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {

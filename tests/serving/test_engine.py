@@ -9,6 +9,12 @@ from serving.engine import EngineError, engine_command
 from serving.environment import EnvironmentBuildError
 
 
+@pytest.fixture(autouse=True)
+def no_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
@@ -51,6 +57,26 @@ def test_the_command_is_the_measured_one(folder: Path, python: Path) -> None:
     assert command.env["HF_HUB_OFFLINE"] == command.env["VLLM_NO_USAGE_STATS"] == "1"
     assert command.health_url == "http://127.0.0.1:20001/health"
     assert command.base_url == "http://127.0.0.1:20001"
+
+
+@pytest.mark.usefixtures("python")
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318/"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:4318/v1/traces"),
+    ],
+)
+def test_spans_go_where_the_standard_variables_say(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    assert "otlp" not in " ".join(build(folder).argv)
+    assert not [name for name in build(folder).env if name.startswith("OTEL")]
+    monkeypatch.setenv(variable, value)
+    command = build(folder)
+    assert command.argv[-2:] == ("--otlp-traces-endpoint", "http://127.0.0.1:4318/v1/traces")
+    assert command.env["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] == "http/protobuf"
+    assert command.env["OTEL_SERVICE_NAME"] == "ftdm-engine"
 
 
 @pytest.mark.usefixtures("python")

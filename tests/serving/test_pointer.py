@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,21 @@ def test_a_version_comes_back_as_it_was_recorded(tmp_path: Path) -> None:
     with PointerStore(tmp_path) as store:
         assert store.version(MODEL, "v0001") == written
         assert store.versions() == [written]
+
+
+def test_a_name_means_what_was_written_last_by_whomever(tmp_path: Path) -> None:
+    filled(tmp_path, 3)
+    with PointerStore(tmp_path) as store, PointerStore(tmp_path) as other:
+        with pytest.raises(UnknownModelError):
+            store.resolve(MODEL)
+        for writer, number in ((other, 1), (store, 2), (other, 3), (store, 1), (other, 2)):
+            writer.promote(MODEL, f"v{number:04d}", by="ana", reason="r", admit=unasked)
+            assert store.resolve(MODEL) == store.version(MODEL, f"v{number:04d}")
+            assert store.resolve(MODEL) == other.resolve(MODEL)
+        before = store.resolve(f"{MODEL}@v0003")
+        for writer in (other, store):
+            writer.record_version(replace(before, router_url=f"http://127.0.0.1:{id(writer)}"))
+            assert store.resolve(f"{MODEL}@v0003").router_url.endswith(str(id(writer)))
 
 
 def test_promotions_and_rollbacks_leave_a_history(tmp_path: Path) -> None:

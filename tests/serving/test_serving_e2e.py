@@ -65,7 +65,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def real(tmp_path: Path) -> Iterator[Running]:
-    one = Running(tmp_path / "home", stack.Ports(free_port(), free_port()))
+    one = Running(tmp_path / "home", stack.Ports(free_port(), free_port(), free_port()))
     try:
         assert stack.up(one.home, admission=VOUCHED, ports=one.ports).healthy
         yield one

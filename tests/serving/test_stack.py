@@ -69,20 +69,21 @@ def test_extra_programs_are_supervised_too(running: Running) -> None:
     assert "extra" in {one.name for one in status.programs}
 
 
-@pytest.mark.parametrize("name", ["gateway", "cache"])
+@pytest.mark.parametrize("name", ["gateway", "cache", "metrics"])
 def test_a_port_that_somebody_else_holds_is_an_error(tmp_path: Path, name: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = int(taken.getsockname()[1])
-        ports = Ports(**({"gateway": free_port(), "cache": free_port()} | {name: port}))
+        free = {one: free_port() for one in ("gateway", "cache", "metrics")}
+        ports = Ports(**(free | {name: port}))
         with pytest.raises(StackError, match=f"Port {port}.*FTDM_{name.upper()}_PORT"):
             stack.up(tmp_path / "home", admission=VOUCHED, ports=ports)
     assert not stack.status(tmp_path / "home", ports=ports).running
 
 
 def test_ports_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Ports.from_environment() == Ports(8321, 8379)
+    assert Ports.from_environment() == Ports(8321, 8379, 8323)
     monkeypatch.setenv("FTDM_GATEWAY_PORT", "9000")
-    assert Ports.from_environment() == Ports(9000, 8379)
+    assert Ports.from_environment() == Ports(9000, 8379, 8323)
     monkeypatch.setenv("FTDM_CACHE_PORT", "no")
     with pytest.raises(StackError, match="FTDM_CACHE_PORT"):
         Ports.from_environment()

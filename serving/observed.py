@@ -1,0 +1,35 @@
+"""What watches the gateway's calls: metrics always, spans where somebody collects them."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from starlette.middleware import Middleware
+
+from serving.exposition import exposed
+from serving.measured import Measured
+from serving.metrics import Metrics
+from serving.otlp import traces_endpoint
+
+
+@contextmanager
+def observed(home: Path, metrics_port: int | None) -> Iterator[list[Middleware]]:
+    """Return the middleware that watches, outermost first, as long as the context lasts.
+
+    Args:
+        home: The home folder whose pointer the metrics show.
+        metrics_port: Where Prometheus asks, on loopback; None: nowhere.
+
+    Raises:
+        ExpositionError: The port is taken.
+    """
+    metrics = Metrics()
+    around = [Middleware(Measured, metrics=metrics)]
+    with ExitStack() as running:
+        running.enter_context(exposed(metrics, home, metrics_port))
+        if endpoint := traces_endpoint():
+            # Costs a tenth of a second of start, so not without need.
+            from serving.traced import Traced, spans_to
+
+            around.append(Middleware(Traced, provider=running.enter_context(spans_to(endpoint))))
+        yield around

@@ -1,0 +1,122 @@
+"""The metrics of a real gateway in a whole stack, and the dashboard that shows them."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from serving.local_key import local_key
+from tests.serving.serving_support import MODEL, Running, bearer
+
+DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana" / "gateway.json"
+LABELS = ("model", "version", "path", "cached", "status", "kind", "role")
+# PromQL's own words where a name may stand; functions are known by their parenthesis.
+WORDS = {"or", "and", "unless", "bool"}
+GROUPED = r"\b(by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)"
+
+
+def scrape(running: Running) -> list[Metric]:
+    url = f"http://127.0.0.1:{running.ports.metrics}/metrics"
+    return list(text_string_to_metric_families(httpx.get(url, timeout=20).text))
+
+
+def values(families: list[Metric], name: str) -> dict[tuple[str, ...], float]:
+    samples = [sample for family in families for sample in family.samples if sample.name == name]
+    return {
+        tuple(one.labels[label] for label in LABELS if label in one.labels): one.value
+        for one in samples
+    }
+
+
+def expressions() -> list[str]:
+    """Return every PromQL expression of the dashboard: panels, variables, annotations."""
+    dashboard = json.loads(DASHBOARD.read_text(encoding="utf-8"))
+    targets = [one for panel in dashboard["panels"] for one in panel["targets"]]
+    asked = [
+        one["query"]["query"] for one in dashboard["templating"]["list"] if "definition" in one
+    ]
+    return [
+        *(one["expr"] for one in targets),
+        *(one["expr"] for one in dashboard["annotations"]["list"]),
+        *(re.sub(r"label_values\((.*), *(\w+)\)", r"sum by (\2) (\1)", one) for one in asked),
+    ]
+
+
+def names_and_labels(expression: str) -> tuple[set[str], set[str]]:
+    """Return the metrics and the labels that a PromQL expression speaks of."""
+    matched = " ".join(re.findall(r"\{([^}]*)\}", expression))
+    grouped = " ".join(text for _, text in re.findall(GROUPED, expression))
+    labels = set(re.findall(r"(\w+)\s*(?:=|!)", matched)) | set(re.findall(r"\w+", grouped))
+    rest = re.sub(rf"\{{[^}}]*\}}|\[[^]]*\]|\boffset \w+|{GROUPED}", " ", expression)
+    names = re.findall(r"(?<![\w$])([a-zA-Z_:][\w:]*)(?!\w)(?!\s*\()", rest)
+    return set(names) - WORDS, labels
+
+
+def test_the_dashboard_is_read_rightly() -> None:
+    expression = 'histogram_quantile(0.9, sum by (le, a) (rate(x_bucket{b=~"$b", c!="d"}[5m]))) / y'
+    assert names_and_labels(expression) == ({"x_bucket", "y"}, {"le", "a", "b", "c"})
+
+
+def test_a_stack_shows_its_calls_its_pointer_and_its_replicas(running: Running) -> None:
+    running.put("v0001", replicas=1)
+    running.put("v0002", replicas=1)
+    chat = {"model": MODEL, "messages": [{"role": "user", "content": "words=4"}]}
+    key = bearer(local_key(running.home))
+    with httpx.Client(base_url=running.url, timeout=30, headers=key) as client:
+        the_trace_reaches_the_engine(client, chat)
+        for body in (chat | {"model": f"{MODEL}@previous"}, chat | {"stream": True}):
+            assert client.post("/v1/chat/completions", json=body).status_code == 200
+        for name in ("made-up", f"{MODEL}@v0009", "also made up"):
+            client.post("/v1/chat/completions", json=chat | {"model": name})
+        client.post("/v1/chat/completions", json=chat | {"messages": [{"content": "status=400"}]})
+    families = scrape(running)
+    first, second = f"{MODEL}-v0001", f"{MODEL}-v0002"
+    calls = values(families, "ftdm_gateway_request_seconds_count")
+    path = "/v1/chat/completions"
+    assert {key: number for key, number in calls.items() if path in key} == {
+        (MODEL, second, path, "off", "2xx"): 2,
+        (MODEL, second, path, "off", "4xx"): 1,
+        (MODEL, first, path, "off", "2xx"): 1,
+        ("-", "-", path, "off", "4xx"): 3,
+    }
+    assert values(families, "ftdm_gateway_errors_total") == {
+        ("-", "-", "model_not_found"): 3,
+        (MODEL, second, "replica_4xx"): 1,
+    }
+    assert values(families, "ftdm_gateway_first_token_seconds_count") == {(MODEL, second, "off"): 1}
+    assert values(families, "ftdm_gateway_completion_tokens_total")[MODEL, first, "off"] == 4
+    assert values(families, "ftdm_pointer") == {
+        (MODEL, second, "current"): 1,
+        (MODEL, first, "previous"): 1,
+    }
+    for name in ("ftdm_replicas", "ftdm_replicas_healthy"):
+        assert values(families, name) == {(MODEL, first): 1, (MODEL, second): 1}
+    running.supervisor.remove(f"{first}-router")
+    healthy = values(scrape(running), "ftdm_replicas_healthy")
+    assert healthy == {(MODEL, first): 0, (MODEL, second): 1}
+    the_dashboard_shows_only_what_is_there(families)
+
+
+def the_trace_reaches_the_engine(client: httpx.Client, chat: Mapping[str, object]) -> None:
+    trace = {"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01", "tracestate": "rojo=1,congo=2"}
+    answer = client.post("/v1/chat/completions", json=chat, headers=trace)
+    arrived = answer.json()["headers"]
+    assert {name: arrived[name] for name in trace} == trace
+
+
+def the_dashboard_shows_only_what_is_there(families: list[Metric]) -> None:
+    samples = [sample for family in families for sample in family.samples]
+    labels_of: dict[str, set[str]] = {one.name: set() for one in samples}
+    for one in samples:
+        labels_of[one.name] |= set(one.labels)
+    used = [names_and_labels(expression) for expression in expressions()]
+    assert len(used) > 10
+    for names, labels in used:
+        assert names
+        assert names <= set(labels_of), names - set(labels_of)
+        for name in names:
+            assert labels <= labels_of[name], (name, labels - labels_of[name])
