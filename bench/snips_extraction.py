@@ -86,8 +86,13 @@ def defs(longest: int) -> str:
         },
         "golden": {"path": "golden.jsonl", "sample": _GOLDEN, "verified_by": _SOURCE},
         "training": {"learning_rate": 0.0015, "scheduler": "linear", "lora": {"upper_layers": 15}},
-        # 280 golden requests are enough for this much room, not for less.
-        "gates": {"worse_than_production_points": 2},
+        # An exercise of the graph, no product: levels that this small a training reaches, and the
+        # room that 280 golden requests allow.
+        "gates": {
+            "target_field_f1": 0.8,
+            "output_valid": 0.95,
+            "worse_than_production_points": 2,
+        },
     }
     document = {"type": "ftdm_assets.DomainModel", "attributes": attributes}
     text: str = yaml.safe_dump(document, sort_keys=False)
