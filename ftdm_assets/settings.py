@@ -438,12 +438,24 @@ class SigningSettings(Section):
     )
 
 
+class ResultCacheSettings(Section):
+    """Answers that production gives again without computing them."""
+
+    enabled: bool = Field(
+        True, examples=[False], description="`false` keeps no answer and joins no requests."
+    )
+    ttl_s: int = Field(
+        86_400, ge=1, le=31_536_000, examples=[3600], description="An answer is kept so long."
+    )
+
+
 class ServingSettings(Section):
     """How production serves."""
 
     replicas: int = Field(2, ge=2, examples=[2])
     max_model_len: int = Field(2048, ge=64, examples=[2048])
     startup_timeout_s: int = Field(300, ge=10, examples=[300])
+    cache: ResultCacheSettings = ResultCacheSettings()
 
 
 class CanarySettings(Section):

@@ -22,6 +22,11 @@ from serving.supervision import Program, Supervisor
 
 UI_PORT = 3000
 _UI_SECONDS = 120
+_PASSED_ON = (
+    *("FTDM_MODELS", "FTDM_SERVING_PYTHON"),
+    *("FTDM_GATEWAY_PORT", "FTDM_CACHE_PORT", "FTDM_CACHE_URL"),
+    stack.INPUTS_VARIABLE,
+)
 _LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries {
   name locationOrLoadError {
   ... on PythonError { message errorChain { error { message } } } } } } } }"""
@@ -84,8 +89,7 @@ def dagster_programs(folder: Path) -> tuple[Program, ...]:
         "PYTHONPATH": str(root),
         "PYTHONUNBUFFERED": "1",
     }
-    ports = ("FTDM_GATEWAY_PORT", "FTDM_CACHE_PORT")
-    for name in ("FTDM_MODELS", "FTDM_SERVING_PYTHON", *ports, stack.INPUTS_VARIABLE):
+    for name in _PASSED_ON:
         if os.environ.get(name):
             environment[name] = os.environ[name]
     address = ("--host", "127.0.0.1", "--port", str(ui_port()))

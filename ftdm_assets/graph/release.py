@@ -25,7 +25,7 @@ from serving import deployment, stack
 from serving.api_keys import who_moves
 from serving.local_key import local_key
 from serving.pointer import PointerStore
-from serving.versions import Move, PointerError
+from serving.versions import CacheTerms, Move, PointerError
 
 GROUP = "release"
 SMOKE_EXAMPLES = 10
@@ -91,6 +91,7 @@ def _build_deployed(reading: Reading, tools: Tools) -> Built:
             folder,
             serving.max_model_len,
             prediction.DTYPE,
+            CacheTerms(**serving.cache.model_dump()),
         ),
         replicas=serving.replicas,
         timeout_s=serving.startup_timeout_s,

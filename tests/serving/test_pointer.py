@@ -7,6 +7,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from serving.pointer import PointerStore, promote, rollback
-from serving.versions import Move, PointerError, Replica, State, UnknownModelError, Version
+from serving.versions import (
+    CacheTerms,
+    Move,
+    PointerError,
+    Replica,
+    State,
+    UnknownModelError,
+    Version,
+)
 from tests.serving.serving_support import MODEL, digest_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,6 +54,17 @@ def test_a_version_comes_back_as_it_was_recorded(tmp_path: Path) -> None:
     with PointerStore(tmp_path) as store:
         assert store.version(MODEL, "v0001") == written
         assert store.versions() == [written]
+
+
+def test_a_database_of_before_the_result_cache_is_taken_over(tmp_path: Path) -> None:
+    filled(tmp_path, 1)
+    with closing(sqlite3.connect(tmp_path / "serving.db")) as database:
+        database.execute("ALTER TABLE versions DROP COLUMN cache")
+    with PointerStore(tmp_path) as store:
+        assert store.version(MODEL, "v0001").cache == CacheTerms()
+        other = replace(a_version(2), cache=CacheTerms(enabled=False, ttl_s=3))
+        store.record_version(other)
+        assert store.version(MODEL, "v0002").cache == other.cache
 
 
 def test_promotions_and_rollbacks_leave_a_history(tmp_path: Path) -> None:
