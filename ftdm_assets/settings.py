@@ -547,6 +547,17 @@ class DrillSettings(Section):
     maximum_seconds: float = Field(10, gt=0, examples=[10])
 
 
+class ResultCacheSettings(Section):
+    """Answers that production gives again without computing them."""
+
+    enabled: bool = Field(
+        True, examples=[False], description="`false` keeps no answer and joins no requests."
+    )
+    ttl_s: int = Field(
+        86_400, ge=1, le=31_536_000, examples=[3600], description="An answer is kept so long."
+    )
+
+
 class ServingSettings(Section):
     """How production serves."""
 
@@ -554,6 +565,7 @@ class ServingSettings(Section):
     max_model_len: int = Field(2048, ge=64, examples=[2048])
     startup_timeout_s: int = Field(300, ge=10, examples=[300])
     drill: DrillSettings = DrillSettings()
+    cache: ResultCacheSettings = ResultCacheSettings()
 
 
 class CanarySettings(Section):

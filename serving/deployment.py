@@ -14,7 +14,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -27,7 +27,7 @@ from serving.home import Home, HomeError
 from serving.pointer import PointerStore
 from serving.router import RouterError, router_command
 from serving.supervision import Program, SupervisionError, Supervisor
-from serving.versions import Replica, Version
+from serving.versions import CacheTerms, Replica, Version
 
 _FIRST_PORT, _PORTS = 20000, 10000
 _POLL_S = 0.2
@@ -66,6 +66,7 @@ class VersionSpec:
     folder: Path
     max_model_len: int
     dtype: str
+    cache: CacheTerms = field(default_factory=CacheTerms)
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,8 @@ def resume(
     problems = {}
     for one in versions:
         spec = VersionSpec(
-            one.model, one.version, one.digest, one.folder, one.max_model_len, one.dtype
+            *(one.model, one.version, one.digest, one.folder, one.max_model_len, one.dtype),
+            one.cache,
         )
         try:
             start_version(
@@ -223,7 +225,7 @@ def _plan(
     if known and known.digest == spec.digest and len(known.replicas) == replicas:
         before = set(_program_names(known)) & set(supervisor.statuses())
         if before:
-            return known, before
+            return _with_terms(store, known, spec.cache), before
     running = [one for one in recorded.values() if one.state in ("starting", "ready")]
     first = _free_ports(
         f"{Home.at(home).folder}:{served}",
@@ -244,8 +246,14 @@ def _plan(
         dtype=spec.dtype,
         router_url=_url(first + replicas),
         replicas=planned,
+        cache=spec.cache,
     )
     return store.record_version(version), set()
+
+
+def _with_terms(store: PointerStore, known: Version, terms: CacheTerms) -> Version:
+    """Record other terms of the result cache; the gateway reads them, no replica has to end."""
+    return known if known.cache == terms else store.record_version(replace(known, cache=terms))
 
 
 def _answers(version: Version) -> bool:

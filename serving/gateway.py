@@ -9,10 +9,9 @@ Invariants:
 - the pointer is read for every call, so a promotion or rollback needs no restart and no signal;
 - what is sent on is the caller's own request with nothing changed but `model`: decoding settings
   that the caller leaves out come from the model's generation_config.json. A stream is asked to tell
-  its tokens at its end, for the request log; the caller sees that only if it asked for it;
+  its tokens at its end, for request log and cache; the caller sees that only if it asked for it;
 - a request passes the guard (its API key), `read` (limits, JSON, name, what the key may ask for),
-  then `Upstream.send`; the cache belongs between the last two and needs nothing of either, but to
-  set `cached` in the request's entry (`request.state.entry`);
+  then `ResultCache.answer`, which has `Upstream.send` compute what is not kept;
 - the answer passes the request log, which holds its last byte until its entry is on the disk.
 """
 
@@ -20,6 +19,7 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import signal
 import sys
 import time
@@ -41,14 +41,18 @@ from starlette.routing import Route
 from serving import names
 from serving.admin import admin_routes
 from serving.admission import StoreAdmission
+from serving.cache_store import CacheStore
+from serving.cached_response import was_computed
 from serving.engine import HOST
 from serving.errors import ApiError, model_not_found
 from serving.guard import Guard, GuardMiddleware, check_model
+from serving.home import CACHE_VARIABLE
 from serving.observed import observed
 from serving.otlp import trace_headers
 from serving.pointer import PointerStore
 from serving.request_entry import RequestEntry, input_digest, input_secret, input_text
 from serving.request_recorder import RecorderMiddleware, recorder
+from serving.result_cache import ResultCache
 from serving.router import REQUEST_TIMEOUT_S
 from serving.upstream import Call, Upstream
 from serving.versions import UnknownModelError, Version
@@ -66,6 +70,8 @@ class GatewaySettings:
         retry_for_s: How long a call that reaches nobody is tried again.
         answer_timeout_s: Longest silence of a replica within one answer.
         keep_inputs: Whether the request log keeps the inputs themselves, beside their digests.
+        cache_url: Where answers are kept (Redis or Valkey); None keeps none.
+        cache_timeout_s: Longest that one request waits for that store.
     """
 
     home: Path
@@ -73,6 +79,8 @@ class GatewaySettings:
     retry_for_s: float = 5.0
     answer_timeout_s: float = REQUEST_TIMEOUT_S + 10.0
     keep_inputs: bool = False
+    cache_url: str | None = None
+    cache_timeout_s: float = 0.05
 
 
 class Gateway:
@@ -83,16 +91,21 @@ class Gateway:
         self._store = PointerStore(settings.home)
         self._upstream = Upstream(settings.retry_for_s, settings.answer_timeout_s)
         self._secret = input_secret(settings.home)
+        store = settings.cache_url and CacheStore(settings.cache_url, settings.cache_timeout_s)
+        self._cache = ResultCache.of(settings.home, store or None, self._upstream.send)
 
     async def close(self) -> None:
         """Close the database and every connection."""
+        await self._cache.close()
         await self._upstream.close()
         self._store.close()
 
     async def complete(self, request: Request) -> Response:
         """Answer a chat completion or a completion."""
         call = await self.read(request)
-        return await self._upstream.send(call)
+        answer = await self._cache.answer(call, request.headers)
+        request.state.entry.cached = not was_computed(answer)
+        return answer
 
     async def models(self, request: Request) -> Response:
         """List what the key may ask for: production, previous, every exact version that is up."""
@@ -275,7 +288,8 @@ def main(arguments: list[str]) -> None:
     logging.Formatter.converter = time.gmtime
     # Uvicorn ends what runs and then raises the signal again: what watches must end, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    settings = GatewaySettings(options.home, keep_inputs=options.keep_inputs)
+    cache_url = os.environ.get(CACHE_VARIABLE) or None
+    settings = GatewaySettings(options.home, keep_inputs=options.keep_inputs, cache_url=cache_url)
     with observed(options.home, options.metrics_port) as around:
         uvicorn.run(
             create_app(settings, around),

@@ -17,6 +17,9 @@ from pathlib import Path
 
 # A unix socket's path may hold 107 bytes; the supervisor binds a longer temporary name first.
 _LONGEST_SOCKET_PATH = 92
+# Where the gateway keeps answers, if not in the store that is started beside it. A variable, not an
+# argument: an address may hold a password.
+CACHE_VARIABLE = "FTDM_CACHE_URL"
 
 
 class HomeError(Exception):
@@ -80,6 +83,11 @@ class Home:
     def input_secret(self) -> Path:
         """The secret of the digests in the request log; only its owner can read it."""
         return self.folder / "log" / "requests.secret"
+
+    @property
+    def cache_secret(self) -> Path:
+        """The secret that seals the result cache; only its owner can read it."""
+        return self.folder / "cache.secret"
 
     @property
     def run(self) -> Path:

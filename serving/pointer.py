@@ -37,7 +37,8 @@ CREATE TABLE IF NOT EXISTS versions (
     model TEXT NOT NULL, version TEXT NOT NULL, digest TEXT NOT NULL, folder TEXT NOT NULL,
     served_name TEXT NOT NULL, max_model_len INTEGER NOT NULL, dtype TEXT NOT NULL,
     router_url TEXT NOT NULL, replicas TEXT NOT NULL, state TEXT NOT NULL,
-    recorded_at TEXT NOT NULL, changed_at TEXT NOT NULL, PRIMARY KEY (model, version));
+    recorded_at TEXT NOT NULL, changed_at TEXT NOT NULL, cache TEXT NOT NULL DEFAULT '{}',
+    PRIMARY KEY (model, version));
 CREATE TABLE IF NOT EXISTS pointers (
     model TEXT PRIMARY KEY, current TEXT NOT NULL, previous TEXT, moved_at TEXT NOT NULL,
     CHECK (previous IS NULL OR previous <> current),
@@ -53,14 +54,28 @@ CREATE TRIGGER IF NOT EXISTS moves_are_never_deleted BEFORE DELETE ON moves
     BEGIN SELECT RAISE(ABORT, 'moves are append-only'); END;
 """
 
+_ADD_CACHE_TERMS = "ALTER TABLE versions ADD COLUMN cache TEXT NOT NULL DEFAULT '{}'"
+
 
 class PointerStore:
     """A connection to the database of one home; use it as a context manager or close it."""
 
     def __init__(self, home: Path) -> None:
         self._db = connect(Home.at(home).database, "moves", _SCHEMA)
+        self._add_cache_terms()
         self._resolved: dict[str, Version] = {}
         self._resolved_at: tuple[int, int] | None = None
+
+    def _add_cache_terms(self) -> None:
+        """Give a database of before the result cache the column of its terms."""
+        if self._has_cache_terms():
+            return
+        with transaction(self._db):
+            if not self._has_cache_terms():  # Another process may have been first.
+                self._db.execute(_ADD_CACHE_TERMS)
+
+    def _has_cache_terms(self) -> bool:
+        return any(row[1] == "cache" for row in self._db.execute("PRAGMA table_info(versions)"))
 
     def __enter__(self) -> "PointerStore":
         return self
@@ -294,11 +309,11 @@ class PointerStore:
     def _write(self, version: Version) -> None:
         # An upsert, not a REPLACE: a REPLACE deletes first, and the pointer refers to the row.
         self._db.execute(
-            "INSERT INTO versions VALUES (?,?,?,?,?,?,?,?,?,?,?,?) "
+            "INSERT INTO versions VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) "
             "ON CONFLICT (model, version) DO UPDATE SET folder = excluded.folder, "
             "max_model_len = excluded.max_model_len, dtype = excluded.dtype, "
             "router_url = excluded.router_url, replicas = excluded.replicas, "
-            "state = excluded.state, changed_at = excluded.changed_at",
+            "state = excluded.state, changed_at = excluded.changed_at, cache = excluded.cache",
             version_row(version),
         )
 

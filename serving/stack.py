@@ -22,7 +22,7 @@ from serving.admission import Admission
 from serving.deployment import EngineBuilder, resume
 from serving.engine import HOST, engine_command
 from serving.health import get_json, healthy_replicas, port_is_free
-from serving.home import Home, interpreter
+from serving.home import CACHE_VARIABLE, Home, interpreter
 from serving.local_key import local_key
 from serving.otlp import tracing_environment
 from serving.pointer import PointerStore
@@ -155,9 +155,8 @@ def status(home: Path, *, ports: Ports | None = None, also: tuple[str, ...] = ()
         if get_json(gateway_url(ports) + "/health")[0] != HTTPStatus.OK:
             problems.append(f"The gateway does not answer on {gateway_url(ports)}.")
         problems += [_model_problem(one) for one in models if _model_problem(one)]
-    cache_url = f"redis://{HOST}:{ports.cache}/0"
     return StackStatus(
-        folder, running, gateway_url(ports), cache_url, programs, models, tuple(problems)
+        folder, running, gateway_url(ports), _cache_url(ports), programs, models, tuple(problems)
     )
 
 
@@ -228,18 +227,27 @@ def gateway_url(ports: Ports) -> str:
     return f"http://{HOST}:{ports.gateway}"
 
 
+def _cache_url(ports: Ports) -> str:
+    return f"redis://{HOST}:{ports.cache}/0"
+
+
 def _gateway(folder: Path, ports: Ports) -> Program:
     argv = (str(interpreter()), "-m", "serving.gateway", "--home", str(folder))
     listens = ("--port", str(ports.gateway), "--metrics-port", str(ports.metrics))
     # The working folder is the home, so the package is found wherever it lies.
     root = str(Path(__file__).resolve().parents[1])
-    environment = {"PYTHONPATH": root, "PYTHONUNBUFFERED": "1"}
+    environment = {
+        "PYTHONPATH": root,
+        "PYTHONUNBUFFERED": "1",
+        CACHE_VARIABLE: os.environ.get(CACHE_VARIABLE) or _cache_url(ports),
+        **tracing_environment("ftdm-gateway"),
+    }
     if os.environ.get(TRUST_ENV):
         environment[TRUST_ENV] = str(trust_folder(folder))
     return Program(
         GATEWAY,
         (*argv, *listens, *(["--keep-inputs"] if _keeps_inputs() else [])),
-        {**environment, **tracing_environment("ftdm-gateway")},
+        environment,
         stop_timeout_s=35,
     )
 

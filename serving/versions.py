@@ -1,7 +1,7 @@
 """What the pointer's database holds, as plain frozen values, and how a version becomes a row."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -28,6 +28,14 @@ class Replica:
 
 
 @dataclass(frozen=True)
+class CacheTerms:
+    """Whether a version's answers may be kept, and for how many seconds at most."""
+
+    enabled: bool = True
+    ttl_s: int = 86_400
+
+
+@dataclass(frozen=True)
 class Version:
     """One recorded version and where it runs (`router_url` is empty until it has run)."""
 
@@ -43,6 +51,7 @@ class Version:
     state: State = "starting"
     recorded_at: str = ""
     changed_at: str = ""
+    cache: CacheTerms = CacheTerms()
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,7 @@ def version_row(version: Version) -> tuple[str | int, ...]:
         *(version.model, version.version, version.digest, str(version.folder)),
         *(version.served_name, version.max_model_len, version.dtype, version.router_url),
         *(json.dumps(replicas), version.state, version.recorded_at, version.changed_at),
+        json.dumps(asdict(version.cache)),
     )
 
 
@@ -99,5 +109,6 @@ def version_from(row: tuple[Any, ...]) -> Version:
         )
         for one in json.loads(row[8])
     )
-    fields: list[Any] = [*row[:3], Path(row[3]), *row[4:8], replicas, *row[9:12]]
+    cache = CacheTerms(**json.loads(row[12]))
+    fields: list[Any] = [*row[:3], Path(row[3]), *row[4:8], replicas, *row[9:12], cache]
     return Version(*fields)

@@ -35,6 +35,7 @@ def written(
         ({"gates": {"target_accuracy": 85}}, "example: `target_accuracy: 0.85`"),
         ({"labels": {"path": "x", "colums": {}}}, "attributes.labels.colums: there is no such key"),
         ({"serving": {"replicas": 1}}, "serving.replicas: expected greater than or equal to 2"),
+        ({"serving": {"cache": {"ttl_s": 0}}}, "serving.cache.ttl_s: expected greater than"),
         ({"name": "Bad Name"}, "example: `name: support_tickets`"),
         ({"golden": {}}, "golden.path: this key is needed; example: `path: golden.jsonl`"),
         ({"task": {"kind": "guess", "instruction": "x", "taxonomy": ["a"]}}, "found 'guess'"),

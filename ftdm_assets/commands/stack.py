@@ -24,6 +24,11 @@ from serving.supervision import Program, Supervisor
 
 UI_PORT = 3000
 _UI_SECONDS = 120
+_PASSED_ON = (
+    *("FTDM_MODELS", "FTDM_SERVING_PYTHON"),
+    *("FTDM_GATEWAY_PORT", "FTDM_CACHE_PORT", "FTDM_CACHE_URL"),
+    stack.INPUTS_VARIABLE,
+)
 _LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries {
   name locationOrLoadError {
   ... on PythonError { message errorChain { error { message } } } } } } } }"""
@@ -86,8 +91,7 @@ def dagster_programs(folder: Path) -> tuple[Program, ...]:
         "PYTHONPATH": str(root),
         "PYTHONUNBUFFERED": "1",
     }
-    ports = ("FTDM_GATEWAY_PORT", "FTDM_CACHE_PORT")
-    for name in ("FTDM_MODELS", "FTDM_SERVING_PYTHON", *ports, stack.INPUTS_VARIABLE):
+    for name in _PASSED_ON:
         if os.environ.get(name):
             environment[name] = os.environ[name]
     if os.environ.get(TRUST_ENV):

@@ -27,7 +27,7 @@ from serving.admission import Admission, AdmissionError, StoreAdmission
 from serving.api_keys import who_moves
 from serving.local_key import local_key
 from serving.pointer import PointerStore
-from serving.versions import Move, PointerError
+from serving.versions import CacheTerms, Move, PointerError
 
 GROUP = "release"
 SMOKE_EXAMPLES = 10
@@ -131,6 +131,7 @@ def _started(
         reading.store.find("model", version["digest"]).path,
         serving.max_model_len,
         prediction.DTYPE,
+        CacheTerms(**serving.cache.model_dump()),
     )
     try:
         return deployment.start_version(

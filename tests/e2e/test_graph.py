@@ -57,10 +57,10 @@ class Running:
             "model": model,
             "messages": [{"role": "user", "content": "I want to send my lamp back, how?"}],
         }
-        return httpx.post(
-            f"{self.gateway}/v1/chat/completions",
-            json=body, headers=self.headers, timeout=60, trust_env=False,
-        )  # fmt: skip
+        # What is tested is the replicas, not the result cache before them.
+        headers = self.headers | {"x-ftdm-cache": "off"}
+        url = f"{self.gateway}/v1/chat/completions"
+        return httpx.post(url, json=body, headers=headers, timeout=60, trust_env=False)
 
     @property
     def headers(self) -> dict[str, str]:

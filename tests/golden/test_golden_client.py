@@ -35,6 +35,8 @@ class Endpoint:
 
     async def answer(self, request: Request) -> Response:
         body = await request.json()
+        # What is measured is never a kept answer.
+        assert request.headers["x-ftdm-cache"] == "off"
         text = body["messages"][-1]["content"]
         self.bodies.append(body)
         self.seen[text] += 1

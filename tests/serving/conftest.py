@@ -1,13 +1,15 @@
-"""Fixtures: a supervisor, and a whole stack, in a home of their own."""
+"""Fixtures: a supervisor, a whole stack, a gateway with its cache, in a home of their own."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from serving import stack
 from serving.supervision import Supervisor
-from tests.serving.serving_support import Running, free_port
+from tests.serving.cache_support import Bench, FakeReplica, gateway, put, served, valkey
+from tests.serving.serving_support import Running, bearer, free_port
 
 
 @pytest.fixture
@@ -30,3 +32,27 @@ def running(tmp_path: Path) -> Iterator[Running]:
     finally:
         # Short: nobody waits for the routers' pause before they end.
         one.supervisor.shutdown(timeout_s=0.5)
+
+
+@pytest.fixture(scope="module")
+def answer_store() -> Iterator[str]:
+    port = free_port()
+    with valkey(port):
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+@pytest.fixture(params=["valkey"])
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    """`no cache` is an address where nobody answers."""
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    if request.param == "valkey":
+        url = request.getfixturevalue("answer_store")
+    one, two = FakeReplica("one"), FakeReplica("two")
+    with (
+        served(one.app()) as first,
+        served(two.app()) as second,
+        gateway(tmp_path, url) as gate,
+        httpx.Client(timeout=30, verify=False, headers=bearer(gate.key)) as client,
+    ):
+        put(tmp_path, first)
+        yield Bench(tmp_path, gate, client, url, one, two, second)

@@ -10,7 +10,7 @@ from serving import deployment, stack
 from serving.deployment import DeploymentError, retire_others, stop_version
 from serving.health import healthy_replicas, serves
 from serving.home import Home
-from serving.versions import PointerError
+from serving.versions import CacheTerms, PointerError
 from tests.serving.serving_support import (
     MODEL,
     VOUCHED,
@@ -50,6 +50,13 @@ def test_starting_what_is_up_changes_nothing(running: Running) -> None:
     again = start_version(running.home, running.spec("v0001"), timeout_s=30, engine=fake_engine)
     assert (again.version, again.seconds) == (first.version, 0.0)
     assert {name: one.pid for name, one in running.supervisor.statuses().items()} == pids
+    # Other terms of the result cache are taken over, and no replica ends for them.
+    spec = replace(running.spec("v0001"), cache=CacheTerms(ttl_s=60))
+    other = start_version(running.home, spec, timeout_s=30, engine=fake_engine)
+    assert (other.version.cache.ttl_s, other.seconds) == (60, 0.0)
+    assert {name: one.pid for name, one in running.supervisor.statuses().items()} == pids
+    with running.store() as store:
+        assert store.version(MODEL, "v0001").cache.ttl_s == 60
 
 
 def test_starting_again_waits_for_a_replica_on_its_way_back(running: Running) -> None:

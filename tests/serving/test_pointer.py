@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from serving.pointer import PointerStore
-from serving.versions import Move, PointerError, Replica, State, UnknownModelError, Version
+from serving.versions import (
+    CacheTerms,
+    Move,
+    PointerError,
+    Replica,
+    State,
+    UnknownModelError,
+    Version,
+)
 from tests.serving.serving_support import MODEL, digest_of, unasked
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,6 +87,17 @@ def test_a_name_means_what_was_written_last_by_whomever(tmp_path: Path) -> None:
         for writer in (other, store):
             writer.record_version(replace(before, router_url=f"http://127.0.0.1:{id(writer)}"))
             assert store.resolve(f"{MODEL}@v0003").router_url.endswith(str(id(writer)))
+
+
+def test_a_database_of_before_the_result_cache_is_taken_over(tmp_path: Path) -> None:
+    filled(tmp_path, 1)
+    with closing(sqlite3.connect(tmp_path / "serving.db")) as database:
+        database.execute("ALTER TABLE versions DROP COLUMN cache")
+    with PointerStore(tmp_path) as store:
+        assert store.version(MODEL, "v0001").cache == CacheTerms()
+        other = replace(a_version(2), cache=CacheTerms(enabled=False, ttl_s=3))
+        store.record_version(other)
+        assert store.version(MODEL, "v0002").cache == other.cache
 
 
 def test_promotions_and_rollbacks_leave_a_history(tmp_path: Path) -> None:

@@ -79,12 +79,48 @@ def start(running: Running, version: str, folder: Path) -> None:
     promote(running.home, MODEL, version, by="e2e", reason="test")
 
 
+def send(running: Running, body: dict[str, Any], **headers: str) -> httpx.Response:
+    url = f"{running.url}/v1/chat/completions"
+    answer = httpx.post(url, json=body, headers=running.headers | headers, timeout=120)
+    assert answer.status_code == 200, answer.text
+    return answer
+
+
 def ask(running: Running, model: str = MODEL, **fields: Any) -> dict[str, Any]:
     body = {"model": model, "messages": [{"role": "user", "content": "Name a sea."}], **fields}
-    url = f"{running.url}/v1/chat/completions"
-    answer = httpx.post(url, json=body, headers=running.headers, timeout=120)
-    assert answer.status_code == 200, answer.text
-    return dict(answer.json())
+    return dict(send(running, body, **{"x-ftdm-cache": "off"}).json())
+
+
+def given_again(
+    running: Running, first: dict[str, Any], then: dict[str, Any]
+) -> tuple[httpx.Response, httpx.Response]:
+    """Ask both until the cache has the second; one that was late once is passed over a while."""
+    for _ in range(20):
+        answers = send(running, first), send(running, then)
+        if answers[1].headers["x-ftdm-cache"] == "hit":
+            return answers
+        time.sleep(0.5)
+    raise AssertionError(answers[1].headers)
+
+
+def streamed_text(answer: httpx.Response) -> str:
+    lines = [line for line in answer.text.splitlines() if line.startswith("data: {")]
+    choices = [one for line in lines for one in json.loads(line[6:])["choices"]]
+    return "".join(one["delta"].get("content") or "" for one in choices)
+
+
+def check_cache(running: Running) -> None:
+    """What the cache gives again is what the engine said, from either form to the other."""
+    computed = ask(running)
+    messages = [{"role": "user", "content": "Name a sea."}]
+    plain: dict[str, Any] = {"model": MODEL, "messages": messages}
+    stream = plain | {"stream": True}
+    for seed, (first, then) in enumerate([(stream, plain), (plain, stream)]):
+        answers = given_again(running, first | {"seed": seed}, then | {"seed": seed})
+        streamed, whole = answers if first is stream else answers[::-1]
+        assert streamed_text(streamed) == text(whole.json()) == text(computed)
+        assert whole.json()["usage"]["total_tokens"] == computed["usage"]["total_tokens"]
+        assert whole.json()["choices"][0]["finish_reason"] == "length"
 
 
 def text(answer: dict[str, Any]) -> str:
@@ -102,6 +138,8 @@ def test_the_whole_of_serving_on_real_replicas(real: Running, models: tuple[Path
     assert {one["usage"]["completion_tokens"] for one in plain} == {7}
     assert ask(real, max_tokens=3)["usage"]["completion_tokens"] == 3
     assert {one["model"] for one in plain} == {version.served_name}
+
+    check_cache(real)
 
     # The taxonomy can be enforced: unknown fields reach vLLM.
     choice = ask(real, structured_outputs={"choice": ["Baltic", "North"]}, max_tokens=8)

@@ -1,15 +1,17 @@
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 
+import httpx
 import pytest
 import redis
 
 from serving import stack
 from serving.stack import Ports, StackError
 from serving.supervision import Program
-from tests.serving.serving_support import VOUCHED, Running, fake_engine, free_port
+from tests.serving.serving_support import MODEL, VOUCHED, Running, fake_engine, free_port
 
 
 def test_up_twice_changes_nothing(running: Running) -> None:
@@ -46,6 +48,30 @@ def test_the_cache_is_a_redis(running: Running) -> None:
         assert cache.set("a", "b")
         assert cache.get("a") == b"b"
         assert cache.config_get("maxmemory-policy") == {"maxmemory-policy": "allkeys-lru"}
+        assert cache.config_get("maxmemory") == {"maxmemory": str(256 * 1024 * 1024)}
+
+
+def test_the_gateway_keeps_answers_in_it(running: Running) -> None:
+    running.put("v0001", replicas=1)
+    url, body = f"{running.url}/v1/completions", {"model": MODEL, "prompt": "words=1"}
+    words, headers = [""], running.headers | {"x-ftdm-cache": "on"}
+    # A store that was late once is passed over for a moment.
+    while words[-1] != "hit" and len(words) < 40:
+        answer = httpx.post(url, json=body, headers=headers, timeout=30)
+        words.append(answer.headers["x-ftdm-cache"])
+        time.sleep(0.2 if len(words) > 2 else 0.0)
+    assert words[1] == "miss"
+    assert words[-1] == "hit"
+
+
+def test_answers_may_be_kept_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ports = Ports(1, 2)
+    assert stack._gateway(tmp_path, ports).env["FTDM_CACHE_URL"] == "redis://127.0.0.1:2/0"
+    monkeypatch.setenv("FTDM_CACHE_URL", "rediss://user:password@cache:6379/0")
+    program = stack._gateway(tmp_path, ports)
+    assert program.env["FTDM_CACHE_URL"] == "rediss://user:password@cache:6379/0"
+    assert "password" not in " ".join(program.argv)
+    assert stack.status(tmp_path, ports=ports).cache_url == "redis://127.0.0.1:2/0"
 
 
 def test_down_ends_everything_and_frees_the_ports(running: Running) -> None:
