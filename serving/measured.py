@@ -2,12 +2,13 @@
 
 Every answer passes unchanged and at once, a stream event by event. A handler that knows which
 version a call means says so in `request.state.version`, so that also a call that nobody answered
-counts under it.
+counts under it; tokens stand in the request log's entry.
 """
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.metrics import Metrics, Seen
+from serving.request_entry import RequestEntry
 from serving.versions import Version
 
 _NO_ROUTE = "other"
@@ -36,7 +37,7 @@ class Measured:
             await self._app(scope, receive, watched)
         finally:
             self._metrics.in_flight.dec()
-            self._metrics.count(seen, _path(scope), _meant(scope))
+            self._metrics.count(seen, _path(scope), _meant(scope), _tokens(scope))
 
 
 def _path(scope: Scope) -> str:
@@ -47,3 +48,13 @@ def _path(scope: Scope) -> str:
 def _meant(scope: Scope) -> tuple[str, str] | None:
     version = scope.get("state", {}).get("version")
     return (version.model, version.version) if isinstance(version, Version) else None
+
+
+def _tokens(scope: Scope) -> dict[str, int | None]:
+    entry = scope.get("state", {}).get("entry")
+    if not isinstance(entry, RequestEntry):
+        return {}
+    return {
+        "prompt_tokens": entry.prompt_tokens,
+        "completion_tokens": entry.completion_tokens,
+    }

@@ -5,13 +5,12 @@ Invariants:
   it is a route; a name that somebody makes up counts under `-`, which is no model's name;
 - nothing of a text is kept, and counting takes microseconds: it happens on every call's way.
 
-Tokens are those of the engine's own `usage`; a stream tells them only to a caller who asked for
-them (`stream_options.include_usage`).
+Tokens are those of the engine's own `usage`, as the request log notes them.
 """
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +22,6 @@ NOBODY = "-"
 VERSION_HEADER, CACHE_HEADER = b"x-ftdm-version", b"x-ftdm-cache"
 _LATENCIES_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
 _CACHE_WORDS = (b"hit", b"miss", b"joined")
-_USAGE = b'"completion_tokens":'
 _CLIENT_GONE = 499
 
 
@@ -36,7 +34,6 @@ class Seen:
         status: HTTP status; 500 until an answer begins, as whatever ends without one has failed.
         headers: Headers of the answer, names in lower case.
         first_s: Seconds to the first bytes of the body.
-        usage: The last piece of the body that tells tokens.
         error: The body of an answer that is an error.
         broken: Whether a stream ended with an error event.
         whole: Whether the answer went out to its end.
@@ -46,7 +43,6 @@ class Seen:
     status: int = 500
     headers: dict[bytes, bytes] = field(default_factory=dict)
     first_s: float | None = None
-    usage: bytes = b""
     error: bytes = b""
     broken: bool = False
     whole: bool = False
@@ -65,8 +61,6 @@ class Seen:
             self.first_s = time.perf_counter() - self.began
         if self.status >= 400:
             self.error += body
-        elif _USAGE in body:
-            self.usage = body
         self.broken = self.broken or body.startswith(ERROR_EVENT)
 
     @property
@@ -135,16 +129,30 @@ class Metrics:
             registry=self.registry,
         )
 
-    def count(self, seen: Seen, path: str, meant: tuple[str, str] | None) -> None:
-        """Count one call; `meant` is the model and version that it asked for, where known."""
+    def count(
+        self,
+        seen: Seen,
+        path: str,
+        meant: tuple[str, str] | None,
+        tokens: Mapping[str, int | None],
+    ) -> None:
+        """Count one call.
+
+        Args:
+            seen: What was seen of it.
+            path: Its route.
+            meant: The model and version that it asked for, where known.
+            tokens: `prompt_tokens` and `completion_tokens`, where known.
+        """
         who = _answered_by(seen) or meant or (NOBODY, NOBODY)
         status = f"{seen.status // 100}xx"
         seconds = time.perf_counter() - seen.began
         self._seconds.labels(*who, path, seen.cached, status).observe(seconds)
         if seen.streams and seen.first_s is not None:
             self._first_token.labels(*who, seen.cached).observe(seen.first_s)
-        for kind, number in _tokens(seen.usage):
-            self._tokens[kind].labels(*who, seen.cached).inc(number)
+        for kind, number in tokens.items():
+            if number is not None:
+                self._tokens[kind].labels(*who, seen.cached).inc(number)
         if seen.failure:
             self._errors.labels(*who, seen.failure).inc()
 
@@ -153,17 +161,6 @@ def _answered_by(seen: Seen) -> tuple[str, str] | None:
     version = seen.headers.get(VERSION_HEADER, b"").decode("latin-1")
     model, separator, _ = version.rpartition("-v")
     return (model, version) if separator else None
-
-
-def _tokens(piece: bytes) -> Iterable[tuple[str, int]]:
-    """Return the tokens that the last event, or the whole body, tells."""
-    for event in reversed(piece.split(b"\n\n")):
-        if _USAGE in event:
-            usage = _object(event.removeprefix(b"data:")).get("usage")
-            counts = usage if isinstance(usage, dict) else {}
-            kinds = ("prompt_tokens", "completion_tokens")
-            return [(kind, counts[kind]) for kind in kinds if isinstance(counts.get(kind), int)]
-    return ()
 
 
 def _code(body: bytes) -> str:

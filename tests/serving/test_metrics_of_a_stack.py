@@ -88,7 +88,10 @@ def test_a_stack_shows_its_calls_its_pointer_and_its_replicas(running: Running) 
         (MODEL, second, "replica_4xx"): 1,
     }
     assert values(families, "ftdm_gateway_first_token_seconds_count") == {(MODEL, second, "off"): 1}
-    assert values(families, "ftdm_gateway_completion_tokens_total")[MODEL, first, "off"] == 4
+    assert values(families, "ftdm_gateway_completion_tokens_total") == {
+        (MODEL, first, "off"): 4,
+        (MODEL, second, "off"): 8,
+    }
     assert values(families, "ftdm_pointer") == {
         (MODEL, second, "current"): 1,
         (MODEL, first, "previous"): 1,
