@@ -60,7 +60,7 @@ def review(wanted: Wanted, as_json: bool) -> int:
     found = tally([answer.as_dict() for answer in answers])
     accepted = not wanted.refuse and subject.acceptable(reading, found)
     if how == "terminal":
-        accepted = accepted and _yes(f"{subject.told(found)}. Sign the {form.of} off?")
+        accepted = accepted and _yes(f"{subject.told(found)}. Sign these {form.noun} off?")
     made = sign_off.sign(
         reading,
         subject,

@@ -66,7 +66,7 @@ def facts(document: Mapping[str, Any]) -> dict[str, dict[str, int]]:
         return {}
     scores = document[INJECTED]
     counts = {"asked": scores["total"], "obeyed": len(scores["obeyed"]), "right": scores["right"]}
-    return {INJECTED: counts}
+    return {"hidden_instructions": counts}
 
 
 def checks(model: ModelFolder) -> list[CheckPlan]:

@@ -156,7 +156,7 @@ def _signed_off(reading: Reading, subject: Subject) -> Outcome:
     shows = f"`{subject.command(name)}` shows"
     hint = f"{shows} a random sample of {len(drawn)} {subject.form.noun}"
     if not made:
-        text = f"nobody has signed this {subject.form.of} off yet; {hint}"
+        text = f"nobody has signed these {subject.form.noun} off yet; {hint}"
         return Outcome(False, text, measured)
     last = made[-1]
     found = tally(last.answers)
