@@ -11,7 +11,6 @@ Invariants:
   which asks the gate and the smoke test.
 """
 
-import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
@@ -26,12 +25,13 @@ from starlette.routing import Route
 from serving import moves, names
 from serving.admission import Admission, AdmissionError
 from serving.api_keys import ApiKey
+from serving.body import json_object
 from serving.errors import ApiError, model_not_found
 from serving.guard import check_model
 from serving.pointer import PointerStore
 from serving.versions import Move, PointerError, UnknownModelError
 
-_MAX_BODY_BYTES = 16 * 1024
+_MAX_BODY_BYTES, _BODY_TIMEOUT_S = 16 * 1024, 10.0
 _LONGEST_TEXT = 500
 
 
@@ -59,7 +59,7 @@ def _endpoint(
 ) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
         key = _admin(request.state.key)
-        asked = await _body(request)
+        asked = await json_object(request, _MAX_BODY_BYTES, _BODY_TIMEOUT_S)
         check_model(key, _text(asked, "model"))
         began = time.monotonic()
         made = await run_in_threadpool(_made, move, asked, f"{key.name} (API key {key.key_id})")
@@ -99,22 +99,6 @@ def _known(home: Path, model: str, version: str) -> str:
     raise PointerError(
         f"{full} was never in production: `ftdm run {model}` promotes it after its smoke test."
     )
-
-
-async def _body(request: Request) -> dict[str, Any]:
-    content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > _MAX_BODY_BYTES:
-            message = f"The request is larger than {_MAX_BODY_BYTES} bytes."
-            raise ApiError(413, message, "request_too_large")
-    try:
-        asked = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise ApiError(400, f"The body is no valid JSON: {error}.", "invalid_json") from error
-    if not isinstance(asked, dict):
-        raise ApiError(400, "The body must be a JSON object.", "invalid_json")
-    return asked
 
 
 def _text(asked: dict[str, Any], name: str) -> str:

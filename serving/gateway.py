@@ -17,7 +17,6 @@ Invariants:
 
 import argparse
 import asyncio
-import json
 import logging
 import os
 import signal
@@ -41,6 +40,7 @@ from starlette.routing import Route
 from serving import names
 from serving.admin import admin_routes
 from serving.admission import StoreAdmission
+from serving.body import json_object
 from serving.cache_store import CacheStore
 from serving.cached_response import was_computed
 from serving.engine import HOST
@@ -53,6 +53,7 @@ from serving.pointer import PointerStore
 from serving.request_entry import RequestEntry, input_digest, input_secret, input_text
 from serving.request_recorder import RecorderMiddleware, recorder
 from serving.result_cache import ResultCache
+from serving.room import RoomMiddleware
 from serving.router import REQUEST_TIMEOUT_S
 from serving.upstream import Call, Upstream
 from serving.versions import UnknownModelError, Version
@@ -67,6 +68,8 @@ class GatewaySettings:
     Attributes:
         home: The home folder whose pointer it serves.
         max_body_bytes: A larger request is refused with 413.
+        body_timeout_s: A request that takes longer to come is refused with 408.
+        max_at_work: Requests at work at a time; further ones are refused with 429.
         retry_for_s: How long a call that reaches nobody is tried again.
         answer_timeout_s: Longest silence of a replica within one answer.
         keep_inputs: Whether the request log keeps the inputs themselves, beside their digests.
@@ -76,6 +79,8 @@ class GatewaySettings:
 
     home: Path
     max_body_bytes: int = 4 * 1024 * 1024
+    body_timeout_s: float = 30.0
+    max_at_work: int = 512
     retry_for_s: float = 5.0
     answer_timeout_s: float = REQUEST_TIMEOUT_S + 10.0
     keep_inputs: bool = False
@@ -127,9 +132,11 @@ class Gateway:
         """Read and check a request.
 
         Raises:
-            ApiError: Too large, no JSON object, or no model that is known here and to this key.
+            ApiError: Too large, too slow, no JSON object, or no model that is known here and to
+                this key.
         """
-        body = _parsed(await self._content(request))
+        limits = self._settings
+        body = await json_object(request, limits.max_body_bytes, limits.body_timeout_s)
         asked, entry = body.get("model"), request.state.entry
         self._note_input(entry, body)
         if not isinstance(asked, str):
@@ -152,19 +159,6 @@ class Gateway:
             entry.input = input_text(body) if self._settings.keep_inputs else None
         except RecursionError as error:
             raise ApiError(400, "The body is nested too deeply.", "invalid_json") from error
-
-    async def _content(self, request: Request) -> bytes:
-        limit = self._settings.max_body_bytes
-        declared = request.headers.get("content-length", "0")
-        too_large = ApiError(413, f"The request is larger than {limit} bytes.", "request_too_large")
-        if declared.isdecimal() and int(declared) > limit:
-            raise too_large
-        content = bytearray()
-        async for chunk in request.stream():
-            content += chunk
-            if len(content) > limit:
-                raise too_large
-        return bytes(content)
 
     def _resolve(self, asked: str) -> Version:
         try:
@@ -219,7 +213,12 @@ def create_app(settings: GatewaySettings, around: Sequence[Middleware] = ()) -> 
     }
     return Starlette(
         routes=routes,
-        middleware=[*around, Middleware(RecorderMiddleware), Middleware(GuardMiddleware)],
+        middleware=[
+            *around,
+            Middleware(RecorderMiddleware),
+            Middleware(GuardMiddleware),
+            Middleware(RoomMiddleware, most=settings.max_at_work),
+        ],
         lifespan=lifespan,
         exception_handlers=handlers,
     )
@@ -251,16 +250,6 @@ async def _gone(_: Request, __: ClientDisconnect) -> Response:
 async def _bug(request: Request, error: Exception) -> Response:
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return ApiError(500, "The gateway failed.", "internal", kind="server_error").response()
-
-
-def _parsed(content: bytes) -> dict[str, Any]:
-    try:
-        body = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise ApiError(400, f"The body is no valid JSON: {error}.", "invalid_json") from error
-    if not isinstance(body, dict):
-        raise ApiError(400, "The body must be a JSON object.", "invalid_json")
-    return body
 
 
 def _entry(name: str, version: Version) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, GraphPlan, Outco
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.provenance.environment import now
 from ftdm_assets.provenance.gate import gate_table
+from ftdm_assets.provenance.lineage import REGISTERED, registered
 from ftdm_assets.provenance.statements import Manifest
 from ftdm_assets.registries import chosen
 from ftdm_assets.registries.mlflow_registry import RegistryError
@@ -87,7 +88,8 @@ def _build_deployed(reading: Reading, tools: Tools) -> Built:
     stack.up(reading.home, admission=admission, progress=tools.say)
     running = _started(reading, tools, version, admission)
     tools.say(f"{version['version']} is healthy on {serving.replicas} replicas; smoke test")
-    smoke = smoke_test(reading, f"{model.name}@v{version['number']:04d}")
+    scores = scores_of(reading, reading.manifest("registered_version"))
+    smoke = smoke_test(reading, f"{model.name}@v{version['number']:04d}", scores)
     minimum = model.settings.gates.smoke_correct
     if smoke["correct"] < minimum:
         deployment.retire_others(reading.home, model.name)
@@ -101,8 +103,7 @@ def _build_deployed(reading: Reading, tools: Tools) -> Built:
     except RegistryError as error:
         tools.say(f"warning: {error}")
     tools.say(f"{version['version']} is in production; {move.from_version or 'nothing'} before it")
-    task = scores_of(reading, reading.manifest("registered_version"))["task"]
-    document = deployment_document(version, move, smoke, task)
+    document = deployment_document(version, move, smoke, scores["task"])
     return Built(
         reading.store.put_document("deployment", document),
         facts={
@@ -221,13 +222,18 @@ def record_aliases(reading: Reading) -> None:
     )
 
 
-def smoke_test(reading: Reading, name: str) -> dict[str, Any]:
+def smoke_test(reading: Reading, name: str, scores: Mapping[str, Any]) -> dict[str, Any]:
     """Ask ten golden examples through the gateway; each replica gets some of them.
+
+    Args:
+        reading: where the golden set stands.
+        name: what to ask for.
+        scores: those of that version's evaluation.
 
     Raises:
         ValueError: if the endpoint does not answer.
     """
-    examples = smoke_examples(prediction.examples_of(reading), reading.document("eval_scores"))
+    examples = smoke_examples(prediction.examples_of(reading), scores)
     settings = AskSettings(
         model=name,
         base_url=f"{stack.gateway_url(stack.Ports.from_environment())}/v1",
@@ -237,11 +243,11 @@ def smoke_test(reading: Reading, name: str) -> dict[str, Any]:
     )
     try:
         answers = ask_blocking(examples, settings)
-        scores = reading.model.task_kind().score(examples, answers.predictions)
+        found = reading.model.task_kind().score(examples, answers.predictions)
     except EndpointError as error:
         raise ValueError(str(error)) from error
     return {
-        "correct": scores.correct,
+        "correct": found.correct,
         "examples": len(examples),
         "versions": list(answers.versions),
     }
@@ -258,8 +264,11 @@ def smoke_examples(examples: Sequence[Example], scores: Mapping[str, Any]) -> li
 
 
 def _smoke_check(reading: Reading, minimum: int) -> Outcome:
-    version = reading.document("deployed_version")["version"]
-    smoke = smoke_test(reading, reading.model.name)
+    version, name = reading.document("deployed_version")["version"], reading.model.name
+    made = registered(reading.store, name, REGISTERED, version)
+    if made is None:
+        return Outcome(False, f"{version} was never registered here; deploy one that was", {})
+    smoke = smoke_test(reading, name, scores_of(reading, made))
     text = f"{version}: {smoke['correct']} of {smoke['examples']} right, {minimum} asked for"
     passed = smoke["correct"] >= minimum and smoke["versions"] == [version]
     if smoke["versions"] != [version]:
