@@ -8,7 +8,9 @@ Invariants:
   another's; a stream that breaks goes on with another replica of the same version where that one
   writes the same, and else ends with an error event, not in silence;
 - only failures to reach a replica are tried again (refused, broken off, 502, 503); what a replica
-  itself answered, good or bad, is passed on as it is.
+  itself answered, good or bad, is passed on as it is;
+- an answer that does not name the version's weights as its model is no replica's of that version:
+  nothing of it goes back, and the call is sent again.
 """
 
 import asyncio
@@ -16,6 +18,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 import aiohttp
@@ -26,9 +29,12 @@ from serving.transcript import BrokenOffError, CannotGoOnError, Events, Transcri
 from serving.versions import Version
 
 _AGAIN = frozenset({502, 503})
+# What an engine says to a model's name that is not its own; the path is one that it has.
+_UNKNOWN = 404
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5
 # Breaks of one answer that are made good; a replica that breaks each time would go on for ever.
 _BREAKS = 3
+_LONGEST_FIRST = 64 * 1024
 
 T = TypeVar("T")
 
@@ -122,7 +128,7 @@ class Upstream:
         streamed = False
         try:
             if call.streams and answer.content_type == "text/event-stream":
-                first = await _first(answer)
+                first = await _first(answer, version)
                 stream = self._stream(call, version, answer, first)
                 streamed = True
                 return StreamingResponse(stream, answer.status, _headers(answer, version))
@@ -147,6 +153,9 @@ class Upstream:
         if answer.status in _AGAIN:
             answer.close()
             raise _NotReachedError(f"its router answers {answer.status}")
+        if answer.status == _UNKNOWN:
+            answer.close()
+            raise _NotReachedError("a replica of another version answered")
         return answer
 
     async def _stream(
@@ -187,7 +196,7 @@ class Upstream:
     ) -> tuple[aiohttp.ClientResponse, bytes]:
         answer = await self._opened(call, version)
         try:
-            return answer, await _first(answer)
+            return answer, await _first(answer, version)
         except BaseException:
             answer.close()
             raise
@@ -198,18 +207,37 @@ async def _whole(answer: aiohttp.ClientResponse, version: Version) -> Response:
         content = await answer.read()
     except (TimeoutError, aiohttp.ClientError) as error:
         raise _not_reached(error) from error
+    if answer.status == HTTPStatus.OK:
+        _require_named(content, version)
     return Response(content, answer.status, _headers(answer, version))
 
 
-async def _first(answer: aiohttp.ClientResponse) -> bytes:
-    """Wait for the first bytes: until then the call can still be sent to another replica."""
+async def _first(answer: aiohttp.ClientResponse, version: Version) -> bytes:
+    """Wait for the first event: until then the call can still be sent to another replica."""
+    first = b""
     try:
-        first = await answer.content.readany()
+        while b"\n\n" not in first and len(first) < _LONGEST_FIRST:
+            chunk = await answer.content.readany()
+            if not chunk:
+                break
+            first += chunk
     except (TimeoutError, aiohttp.ClientError) as error:
         raise _not_reached(error) from error
     if not first or first.startswith(ERROR_EVENT):
         raise _NotReachedError("it broke off")
+    _require_named(first, version)
     return first
+
+
+def _require_named(content: bytes, version: Version) -> None:
+    """Refuse an answer that does not name the version's own weights as its model.
+
+    Raises:
+        _NotReachedError: It is another version's, or nothing that can be read.
+    """
+    name = json.dumps(version.served_name)
+    if not any(f'"model":{gap}{name}'.encode() in content for gap in ("", " ")):
+        raise _NotReachedError("what answered is no replica of it")
 
 
 async def _pieces(
