@@ -29,7 +29,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -37,7 +36,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from serving import names
+from serving import names, tls
 from serving.admin import admin_routes
 from serving.admission import StoreAdmission
 from serving.body import json_object
@@ -280,8 +279,9 @@ def main(arguments: list[str]) -> None:
     cache_url = os.environ.get(CACHE_VARIABLE) or None
     settings = GatewaySettings(options.home, keep_inputs=options.keep_inputs, cache_url=cache_url)
     with observed(options.home, options.metrics_port) as around:
-        uvicorn.run(
+        tls.run(
             create_app(settings, around),
+            tls.door_of(),
             host=HOST,
             port=options.port,
             access_log=False,

@@ -18,6 +18,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from ftdm_assets.provenance.trust import TRUST_ENV, trust_folder
+from serving import tls
 from serving.admission import Admission
 from serving.deployment import EngineBuilder, resume
 from serving.engine import HOST, engine_command
@@ -241,6 +242,7 @@ def _gateway(folder: Path, ports: Ports) -> Program:
         "PYTHONUNBUFFERED": "1",
         CACHE_VARIABLE: os.environ.get(CACHE_VARIABLE) or _cache_url(ports),
         **tracing_environment("ftdm-gateway"),
+        **_tls(),
     }
     if os.environ.get(TRUST_ENV):
         environment[TRUST_ENV] = str(trust_folder(folder))
@@ -250,6 +252,13 @@ def _gateway(folder: Path, ports: Ports) -> Program:
         environment,
         stop_timeout_s=35,
     )
+
+
+def _tls() -> dict[str, str]:
+    try:
+        return tls.variables()
+    except tls.TlsError as error:
+        raise StackError(str(error)) from error
 
 
 def _keeps_inputs() -> bool:
