@@ -18,13 +18,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench.load import free_port
 from ftdm_assets.model_folder import load_model
 from ftdm_assets.provenance.files import jsonl_bytes, read_jsonl
 from golden.client import AskSettings, chat_body
 from golden.examples import read_examples
 from golden.general import answer_text
 from serving.engine import engine_command
+from serving.health import free_port
 
 _SERVED, _LONGEST, _DTYPE = "bench", 2048, "bfloat16"
 _START_S, _ALL_S = 600.0, 3600.0

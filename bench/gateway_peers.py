@@ -20,9 +20,10 @@ from pathlib import Path
 
 import yaml
 
-from bench.load import PATH, Found, ask, fake_upstream, free_port, running
+from bench.load import PATH, Found, ask, fake_upstream, running
 from ftdm_assets.provenance.digests import file_digest
 from serving.engine import HOST
+from serving.health import free_port
 from serving.local_key import local_key
 from serving.pointer import PointerStore
 from serving.versions import Version

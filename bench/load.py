@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -25,7 +24,7 @@ import aiohttp
 import uvloop
 
 from serving.engine import HOST
-from serving.health import get_json
+from serving.health import free_port, get_json
 
 PATH = "/v1/chat/completions"
 _KEY = "FTDM_BENCH_KEY"
@@ -141,13 +140,6 @@ def ask(
     except subprocess.CalledProcessError as error:
         raise SystemExit(f"the caller of {url} failed:\n{error.stderr}") from error
     return Found(**json.loads(done.stdout))
-
-
-def free_port() -> int:
-    """Return a port on loopback that is free now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 class _Caller:

@@ -5,11 +5,14 @@ Standard library only, because the rollback command uses it.
 
 import http.client
 import json
+import random
 import socket
 from typing import Any
 from urllib.parse import urlsplit
 
 from serving.versions import PointerError, Version
+
+_PORTS = range(10_000, 20_000)
 
 
 def get_json(url: str, timeout_s: float = 2.0) -> tuple[int, Any]:
@@ -64,6 +67,18 @@ def require_warm(version: Version) -> None:
             f"No replica of {version.version} answers behind {version.router_url}: "
             "start it again (`ftdm up`), or name another version."
         )
+
+
+def free_port() -> int:
+    """Return a port on loopback that is free now.
+
+    It is one that the system gives to no outgoing connection by itself, so that it is still free
+    when it is used some minutes later.
+    """
+    while True:
+        port = random.choice(_PORTS)  # noqa: S311
+        if port_is_free("127.0.0.1", port):
+            return port
 
 
 def port_is_free(host: str, port: int) -> bool:

@@ -120,6 +120,7 @@ def _ports() -> Finding:
     wanted = {
         "FTDM_GATEWAY_PORT": ports.gateway,
         "FTDM_CACHE_PORT": ports.cache,
+        "FTDM_METRICS_PORT": ports.metrics,
         "FTDM_UI_PORT": ui_port(),
     }
     if Supervisor(home()).is_running():

@@ -4,7 +4,6 @@ Both the prompted baseline and the merged model are asked here, with one engine,
 decoding and one harness, so that their scores differ by the model alone.
 """
 
-import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ from golden.pace import Pace, pace_of
 from golden.safety import INJECTED
 from golden.tasks import Scores, TaskKind
 from serving.engine import engine_command
+from serving.health import free_port
 
 CONCURRENCY = 16
 DTYPE = "bfloat16"
@@ -268,11 +268,3 @@ def _judge_as_value_error() -> Iterator[None]:
 def _general_responses(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     mine = {key: row for key, row in rows.items() if key.startswith(_GENERAL)}
     return {key.removeprefix(_GENERAL): row["response"] for key, row in mine.items()}
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -1,7 +1,8 @@
 import pytest
 
 from bench.gateway_peers import RATES, show
-from bench.load import PATH, Found, ask, fake_upstream, free_port
+from bench.load import PATH, Found, ask, fake_upstream
+from serving.health import free_port
 
 
 def test_a_caller_sends_as_many_as_were_due_and_counts_what_failed() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ftdm_assets.commands.stack import code_problems
-from tests.serving.serving_support import free_port
+from serving.health import free_port
 
 CHAIN = [{"error": {"message": "outer"}}, {"error": {"message": "defs.yaml: no\nsuch key"}}]
 

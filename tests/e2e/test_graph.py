@@ -21,9 +21,10 @@ import pytest
 
 from ftdm_assets.graph.general_ability import PACKAGE_QUESTIONS
 from ftdm_assets.provenance.store import ArtifactStore
+from serving.health import free_port
 from serving.local_key import local_key
 from tests.commands.helpers import REPOSITORY, SHIPPED, Place
-from tests.serving.serving_support import bearer, free_port
+from tests.serving.serving_support import bearer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
@@ -100,10 +101,11 @@ def pids(running: Running, *names: str) -> set[int]:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("e2e")
-    ports = [free_port() for _ in range(3)]
+    ports = [free_port() for _ in range(4)]
     place = Place(
         folder,
         FTDM_GATEWAY_PORT=str(ports[0]), FTDM_CACHE_PORT=str(ports[1]), FTDM_UI_PORT=str(ports[2]),
+        FTDM_METRICS_PORT=str(ports[3]),
     )  # fmt: skip
     made = place.ftdm(
         "new", MODEL, "--labels", str(SHIPPED / "tickets.jsonl"),
@@ -180,7 +182,11 @@ def test_3_pytest_asset_and_canary_give_the_same_scores_to_the_example(
             f"--model-url={running.gateway}/v1", f"--model={MODEL}", "--wrong-answers=xfail",
             f"--golden-report={report}",
         ],
-        cwd=REPOSITORY, env={**place.environment, "PYTHONPATH": str(REPOSITORY)},
+        cwd=REPOSITORY,
+        env={
+            **place.environment, "PYTHONPATH": str(REPOSITORY),
+            "FTDM_MODEL_KEY": local_key(place.home),
+        },
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

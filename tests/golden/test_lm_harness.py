@@ -1,7 +1,7 @@
 """lm-evaluation-harness in two passes: what an engine is asked, and what its answers come to."""
 
-import importlib.util
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from golden.lm_harness import (
 )
 from tests.graph.samples import model_folder
 
-INSTALLED = importlib.util.find_spec("lm_eval") is not None
 QUESTIONS = [
     {"question": "What colour is the sky?", "choices": ["blue", "green"], "answer": 0},
     {"question": "How many legs has a spider?", "choices": ["six", "eight"], "answer": 1},
@@ -85,8 +84,9 @@ def test_each_example_is_right_or_wrong_once() -> None:
         general_scores({"talk": [row(0, bleu=0.3)]})
 
 
-@pytest.mark.skipif(INSTALLED, reason="lm-evaluation-harness is installed")
-def test_without_the_harness_it_is_said_how_to_get_it() -> None:
+def test_without_the_harness_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As Python finds it where it is not installed.
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
     with pytest.raises(HarnessError, match=r"needs lm-evaluation-harness .*`pip install"):
         request_rows(Tasks(("arc_easy",)), MODEL)
 
@@ -105,7 +105,6 @@ def test_other_tasks_are_another_measure(tmp_path: Path) -> None:
         tasks(model_folder(tmp_path / "demo", general={**own, "lm_eval_folder": "nowhere"}))
 
 
-@pytest.mark.skipif(not INSTALLED, reason="needs lm-evaluation-harness")
 def test_the_harness_asks_and_scores_local_tasks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

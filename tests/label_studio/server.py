@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from tests.serving.serving_support import free_port
+from serving.health import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = ROOT / ".venv-label-studio" / "bin" / "label-studio"

@@ -27,7 +27,7 @@ from ftdm_assets.registries.mlflow_tracking import (
     track,
     without_secrets,
 )
-from tests.serving.serving_support import free_port
+from serving.health import free_port
 
 # MLflow's own code uses what SQLAlchemy and others deprecate.
 pytestmark = pytest.mark.filterwarnings("ignore")

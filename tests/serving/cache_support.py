@@ -21,10 +21,11 @@ from starlette.routing import Route
 
 from serving import stack
 from serving.gateway import GatewaySettings, create_app
+from serving.health import free_port
 from serving.local_key import local_key
 from serving.pointer import PointerStore
 from serving.versions import CacheTerms, Version
-from tests.serving.serving_support import MODEL, digest_of, free_port, unasked
+from tests.serving.serving_support import MODEL, digest_of, unasked
 
 CHAT = "/v1/chat/completions"
 PATIENT_S = 5.0

@@ -7,9 +7,10 @@ import httpx
 import pytest
 
 from serving import stack
+from serving.health import free_port
 from serving.supervision import Supervisor
 from tests.serving.cache_support import Bench, FakeReplica, gateway, put, served, valkey
-from tests.serving.serving_support import Running, bearer, free_port
+from tests.serving.serving_support import Running, bearer
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import socket
 import sys
 import threading
 import time
@@ -66,12 +65,6 @@ def fake_engine(
     argv = (sys.executable, str(FAKE), "--port", str(port), "--served-model-name", served_name)
     base = f"http://127.0.0.1:{port}"
     return EngineCommand((*argv, *extra), {"FAKE": dtype}, f"{base}/health", base)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def digest_of(version: str) -> str:

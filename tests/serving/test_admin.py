@@ -10,9 +10,10 @@ from starlette.testclient import TestClient
 from serving.admission import AdmissionError, Candidate
 from serving.api_keys import Grant, KeyStore
 from serving.gateway import GatewaySettings, create_app
+from serving.health import free_port
 from serving.pointer import PointerStore
 from serving.versions import State, Version
-from tests.serving.serving_support import MODEL, Vouched, bearer, digest_of, free_port, unasked
+from tests.serving.serving_support import MODEL, Vouched, bearer, digest_of, unasked
 from tests.serving.warm_router import warm_router
 
 BY_HAND = {"model": MODEL, "reason": "worse answers"}

@@ -16,6 +16,7 @@ import pytest
 import redis
 
 from serving.cache_store import CacheAddressError, CacheStore
+from serving.health import free_port
 from tests.serving.cache_support import (
     CHAT,
     PATIENT_S,
@@ -26,7 +27,7 @@ from tests.serving.cache_support import (
     served,
     valkey,
 )
-from tests.serving.serving_support import bearer, free_port
+from tests.serving.serving_support import bearer
 
 # They measure how long callers wait.
 pytestmark = pytest.mark.alone

@@ -7,9 +7,10 @@ import pytest
 
 from serving.admission import AdmissionError, Candidate
 from serving.drill import Drill, DrillError, NothingToDrillError, drill
+from serving.health import free_port
 from serving.pointer import PointerStore
 from serving.versions import PointerError, Version
-from tests.serving.serving_support import MODEL, VOUCHED, Vouched, digest_of, free_port, unasked
+from tests.serving.serving_support import MODEL, VOUCHED, Vouched, digest_of, unasked
 from tests.serving.warm_router import WarmRouter, warm_router
 
 FIRST, SECOND = f"{MODEL}-v0001", f"{MODEL}-v0002"

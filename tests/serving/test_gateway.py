@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from serving.gateway import GatewaySettings, create_app
-from serving.health import serves
+from serving.health import free_port, serves
 from serving.local_key import local_key
 from serving.pointer import PointerStore
 from serving.supervision import Program, Supervisor
 from serving.versions import Version
-from tests.serving.serving_support import FAKE, MODEL, bearer, digest_of, free_port, unasked
+from tests.serving.serving_support import FAKE, MODEL, bearer, digest_of, unasked
 
 CHAT = "/v1/chat/completions"
 LIMIT = 10_000

@@ -11,9 +11,10 @@ from starlette.testclient import TestClient
 from serving import api_keys
 from serving.api_keys import Grant, KeyStore, NewKey
 from serving.gateway import GatewaySettings, create_app
+from serving.health import free_port
 from serving.pointer import PointerStore
 from serving.versions import Version
-from tests.serving.serving_support import bearer, digest_of, free_port, unasked
+from tests.serving.serving_support import bearer, digest_of, unasked
 from tests.serving.test_gateway import CHAT, error_of
 
 MODELS = ("tickets", "orders")

@@ -18,13 +18,12 @@ import pytest
 from serving import stack
 from serving.deployment import start_version
 from serving.engine import EngineError, serving_python
-from serving.health import healthy_replicas, serves
+from serving.health import free_port, healthy_replicas, serves
 from tests.serving.serving_support import (
     MODEL,
     VOUCHED,
     Load,
     Running,
-    free_port,
     promote,
     rollback,
 )

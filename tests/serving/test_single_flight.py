@@ -6,8 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
+from serving.health import free_port
 from tests.serving.cache_support import CHAT, Bench, chat, events, put, text, word
-from tests.serving.serving_support import MODEL, bearer, free_port
+from tests.serving.serving_support import MODEL, bearer
 
 
 def with_and_without_a_cache(test: Any) -> Any:

@@ -9,9 +9,10 @@ import pytest
 import redis
 
 from serving import stack
+from serving.health import free_port
 from serving.stack import Ports, StackError
 from serving.supervision import Program
-from tests.serving.serving_support import MODEL, VOUCHED, Running, fake_engine, free_port
+from tests.serving.serving_support import MODEL, VOUCHED, Running, fake_engine
 
 
 def test_up_twice_changes_nothing(running: Running) -> None:

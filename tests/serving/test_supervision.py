@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from serving.health import get_json
+from serving.health import free_port, get_json
 from serving.home import Home, HomeError
 from serving.leash import kill_leftovers
 from serving.supervision import Program, SupervisionError, Supervisor
-from tests.serving.serving_support import free_port
 
 LEASH = Path(__file__).resolve().parents[2] / "serving" / "leash.py"
 SERVER = (sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "--directory", ".")

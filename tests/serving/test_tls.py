@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from serving import tls
-from serving.health import get_json
+from serving.health import free_port, get_json
 from serving.local_key import local_key
-from tests.serving.serving_support import bearer, free_port
+from tests.serving.serving_support import bearer
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from serving.health import get_json
+from serving.health import free_port, get_json
 from serving.local_key import local_key
 from serving.observed import observed
-from tests.serving.serving_support import bearer, free_port
+from tests.serving.serving_support import bearer
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SENT = {"traceparent": f"00-{TRACE}-{CALLER}-01", "tracestate": "congo=t61rcWkgMzE"}

@@ -25,9 +25,9 @@ from ftdm_assets.records.clean import CleanSettings, clean
 from ftdm_assets.records.doubts import in_doubt
 from ftdm_assets.sources.label_studio import LabelStudioSource
 from ftdm_assets.sources.label_webhook import mark_of
+from serving.health import free_port
 from tests.commands.helpers import Place
 from tests.label_studio.server import COMMAND, TOKEN, Server, running
-from tests.serving.serving_support import free_port
 
 pytestmark = [
     pytest.mark.e2e,
