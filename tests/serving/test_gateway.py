@@ -248,12 +248,12 @@ def chunk(text: bytes) -> bytes:
 def test_a_stream_that_breaks_ends_with_an_error_event(
     broken: Callable[[bytes], str], tmp_path: Path
 ) -> None:
-    url = broken(chunk(b'data: {"choices": []}\n\n'))
+    url = broken(chunk(b'data: {"model": "served", "choices": []}\n\n'))
     with app_for(tmp_path, a_version(url)) as client:
         answer = client.post(CHAT, json=chat(stream=True))
     assert answer.status_code == 200
     events = [line for line in answer.text.splitlines() if line]
-    assert events[0] == 'data: {"choices": []}'
+    assert events[0] == 'data: {"model": "served", "choices": []}'
     assert json.loads(events[1].removeprefix("data: "))["error"]["code"] == "unavailable"
     assert "[DONE]" not in answer.text
 

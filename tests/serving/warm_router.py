@@ -35,7 +35,8 @@ class _Answer(BaseHTTPRequestHandler):
         self.server.asked.append(body)
         time.sleep(self.server.pause_s)
         choice = {"index": 0, "message": {"role": "assistant", "content": "a"}}
-        self._send(self.server.status, {"object": "chat.completion", "choices": [choice]})
+        answer = {"object": "chat.completion", "model": body["model"], "choices": [choice]}
+        self._send(self.server.status, answer)
 
     def _send(self, status: int, document: dict[str, object]) -> None:
         content = json.dumps(document).encode()
