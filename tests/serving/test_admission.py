@@ -218,7 +218,9 @@ def test_other_weights_than_the_registered_ones_are_refused(place: Place) -> Non
 def test_up_refuses_one_version_and_brings_up_the_others(tmp_path: Path) -> None:
     home = tmp_path / "home"
     place = place_at(home)
-    running = Running(home, stack.Ports(free_port(), free_port(), free_port()), StoreAdmission(home))
+    running = Running(
+        home, stack.Ports(free_port(), free_port(), free_port()), StoreAdmission(home)
+    )
     try:
         # Recorded as after a `down`: what was in production, and what was kept warm.
         for made in (place.first, place.second):
