@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from ftdm_assets.model_folder import find_models, load_folder
-from ftdm_assets.settings import SettingsError, load_settings
+from ftdm_assets.settings import SettingsError, load_settings, parse_settings
 
 GOOD: dict[str, Any] = {
     "name": "demo",
@@ -185,3 +185,11 @@ def test_a_taxonomy_that_is_no_mapping_says_what_it_should_be(tmp_path: Path) ->
     (path.parent / "t.yaml").write_text("just text\n")
     with pytest.raises(SettingsError, match="expected `label: description`"):
         load_folder(path).labels()
+
+
+def test_an_address_with_a_password_is_refused_without_it() -> None:
+    server = {"url": "https://me:hidden@labels.example.org", "project": "p"}
+    labels = {"source": "label_studio", "label_studio": server}
+    with pytest.raises(SettingsError, match=r"url: expected .*found 'https://…@labels") as refused:
+        parse_settings({**GOOD, "labels": labels}, "defs.yaml")
+    assert "hidden" not in str(refused.value)

@@ -8,13 +8,13 @@ Invariants:
 
 from typing import Any
 
+from ftdm_assets.dataset_settings import SignOffSettings
 from ftdm_assets.graph.evidence import GOLDEN, made_from
 from ftdm_assets.graph.plan import CheckPlan, Reading
 from ftdm_assets.graph.sign_off import Subject, check
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.provenance.store import StoreError, with_digest
 from ftdm_assets.records.review import ANSWERS, ReviewError
-from ftdm_assets.settings import SignOffSettings
 from golden.statistics import exact
 
 CHECK = "answers_reviewed"

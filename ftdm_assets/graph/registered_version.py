@@ -20,7 +20,8 @@ from ftdm_assets.provenance.gate import gate_table
 from ftdm_assets.registries import chosen
 from ftdm_assets.registries.mlflow_registry import Registration
 from ftdm_assets.registries.mlflow_tracking import MLFLOW_RUN
-from ftdm_assets.settings import RegistrySettings, base_model_licence
+from ftdm_assets.release_settings import RegistrySettings
+from ftdm_assets.training_settings import base_model_licence
 from ftdm_assets.version_facts import VersionFacts
 
 CARD_FILE, BOM_FILE = "model_card.md", "bom.cdx.json"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ftdm_assets.dataset_settings import SignOffSettings
 from ftdm_assets.graph.plan import CheckPlan, Outcome, Reading
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.provenance.access_log import user
@@ -18,7 +19,6 @@ from ftdm_assets.provenance.digests import json_digest
 from ftdm_assets.provenance.environment import now
 from ftdm_assets.provenance.statements import SignOff
 from ftdm_assets.records.review import LABELS, Answered, Form, Tally, draw, seed_of, tally
-from ftdm_assets.settings import SignOffSettings
 from golden.statistics import wilson_interval
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from ftdm_assets.hub import HubError
 from ftdm_assets.registries import mlflow_registry
 from ftdm_assets.registries.mlflow_registry import Registered, Registration, RegistryError
-from ftdm_assets.settings import RegistrySettings
+from ftdm_assets.release_settings import RegistrySettings
 
 
 def register(settings: RegistrySettings, home: Path, wanted: Registration) -> list[Registered]:

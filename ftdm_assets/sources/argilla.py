@@ -23,8 +23,8 @@ from typing import Any
 
 import pandas as pd
 
+from ftdm_assets.label_settings import LabelSettings
 from ftdm_assets.model_folder import ModelFolder
-from ftdm_assets.settings import LabelSettings
 from ftdm_assets.sources.argilla_client import ArgillaClient, GapError, Place
 from ftdm_assets.sources.files import RecordDefaults, read_rows
 from ftdm_assets.sources.http_json import ServerError

@@ -16,7 +16,8 @@ from typing import Any
 
 import httpx
 
-from ftdm_assets.settings import ArgillaSettings, SettingsError
+from ftdm_assets.label_settings import ArgillaSettings
+from ftdm_assets.settings import SettingsError
 from ftdm_assets.sources.http_json import JsonServer, ServerError
 from ftdm_assets.sources.tables import SourceError
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from ftdm_assets.settings import ColumnSettings
+from ftdm_assets.label_settings import ColumnSettings
 from ftdm_assets.sources.tables import SourceError, Table, kind_of, load_table
 
 __all__ = [

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from ftdm_assets.settings import ServerSettings
+from ftdm_assets.label_settings import ServerSettings
 from ftdm_assets.sources.tables import SourceError
 
 _POLL_TIMEOUT_S = 10.0

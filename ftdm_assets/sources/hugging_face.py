@@ -18,9 +18,10 @@ from typing import Any
 import pandas as pd
 
 from ftdm_assets.hub import HubError, HubUnreachableError, asked
+from ftdm_assets.label_settings import HuggingFaceSettings
 from ftdm_assets.model_folder import DEFS, ModelFolder
 from ftdm_assets.provenance.digests import folder_digest, json_digest
-from ftdm_assets.settings import HuggingFaceSettings, SettingsError
+from ftdm_assets.settings import SettingsError
 from ftdm_assets.sources.files import RecordDefaults, read_named_columns
 from ftdm_assets.sources.http_json import ServerError
 from ftdm_assets.sources.snapshot import Snapshot, read_unchanged

@@ -18,7 +18,8 @@ from typing import Any
 
 import httpx
 
-from ftdm_assets.settings import LabelStudioSettings, SettingsError
+from ftdm_assets.label_settings import LabelStudioSettings
+from ftdm_assets.settings import SettingsError
 from ftdm_assets.sources.http_json import JsonServer, PassingError, ServerError
 from ftdm_assets.sources.tables import SourceError
 

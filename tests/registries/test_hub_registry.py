@@ -14,7 +14,7 @@ from ftdm_assets.registries import chosen
 from ftdm_assets.registries.hub_registry import pull, register
 from ftdm_assets.registries.hub_repo import HubMismatchError, tag_of
 from ftdm_assets.registries.mlflow_registry import Registration, RegistryError
-from ftdm_assets.settings import RegistrySettings
+from ftdm_assets.release_settings import RegistrySettings
 from tests.hub.client import point_to
 from tests.hub.server import FaultyHub, Request, hub, on
 
