@@ -51,6 +51,7 @@ class FakeReplica:
     finish: str = "stop"
     bodies: list[dict[str, Any]] = field(default_factory=list)
     ended: int = 0
+    closed: int = 0
 
     @property
     def count(self) -> int:
@@ -69,7 +70,7 @@ class FakeReplica:
             return JSONResponse({"error": {"message": "as told"}}, 500)
         if body.get("stream"):
             usage = (body.get("stream_options") or {}).get("include_usage")
-            events = self._events(head, text, chat, bool(usage))
+            events = self._closing(self._events(head, text, chat, bool(usage)))
             return StreamingResponse(events, media_type="text/event-stream")
         await self._pass()
         self.ended += 1
@@ -81,6 +82,13 @@ class FakeReplica:
     async def _pass(self) -> None:
         while not self.gate.is_set():
             await asyncio.sleep(0.005)
+
+    async def _closing(self, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        try:
+            async for one in events:
+                yield one
+        finally:
+            self.closed += 1
 
     async def _events(
         self, head: dict[str, Any], text: str, chat: bool, usage: bool

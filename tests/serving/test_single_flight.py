@@ -1,6 +1,7 @@
 """Many ask the same at once: it is computed once, with and without a store of answers."""
 
 import asyncio
+import time
 from typing import Any
 
 import httpx
@@ -108,6 +109,10 @@ def test_a_stream_that_nobody_reads_is_not_computed_to_its_end(bench: Bench) -> 
     with bench.client.stream("POST", f"{bench.url}{CHAT}", json=chat(stream=True)) as answer:
         next(answer.iter_lines())
     asyncio.run(waits(bench, 0))
+    end = time.monotonic() + 10
+    while not bench.one.closed:  # The replica hears of it a moment later.
+        assert time.monotonic() < end
+        time.sleep(0.005)
     bench.one.gate.set()
     assert word(bench.ask(chat(stream=True))) == "miss"
     assert (bench.one.count, bench.one.ended) == (2, 1)
