@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, JsonValue
 from pydantic_core import PydanticCustomError
 
 from ftdm_assets.records.data_classes import DataClass
-from ftdm_assets.section import Section
+from ftdm_assets.section import Section, VariableName
 
 _SECRET = re.compile(r"api.?key|secret|passw|credential|authorization", re.IGNORECASE)
 _OURS = ("model", "messages", "stream", "response_format")
@@ -57,9 +57,8 @@ class EndpointSettings(Section):
         pattern=r"^https?://\S+$", examples=["https://api.example.org/v1"]
     )
     model: str = Field(min_length=1, examples=["a-large-model"])
-    key_env: str = Field(
+    key_env: VariableName = Field(
         "FTDM_BASELINE_API_KEY",
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
         examples=["FTDM_BASELINE_API_KEY"],
         description="The environment variable that holds the key; not set, none is sent.",
     )

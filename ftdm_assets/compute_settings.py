@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from ftdm_assets.section import Section
+from ftdm_assets.section import Section, VariableName
 
 _BUCKET = r"^s3://[a-z0-9.-]{3,63}(/[A-Za-z0-9!_.*'()-]+)*$"
 _IMAGE = r"^[^@\s]+@sha256:[0-9a-f]{64}$"
@@ -29,7 +29,7 @@ def _no_secret(found: dict[str, str]) -> dict[str, str]:
 
 
 Environment = Annotated[
-    dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str],
+    dict[VariableName, str],
     AfterValidator(_no_secret),
 ]
 

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from ftdm_assets.records.data_classes import DataClass
-from ftdm_assets.section import Section
+from ftdm_assets.section import Section, VariableName
 
 
 class ColumnSettings(Section):
@@ -47,9 +47,8 @@ class ArgillaSettings(ServerSettings):
     question: str = Field(
         "label", examples=["label"], description="The question that gives the label."
     )
-    token_env: str = Field(
+    token_env: VariableName = Field(
         "FTDM_ARGILLA_API_KEY",
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
         examples=["FTDM_ARGILLA_API_KEY"],
         description="The environment variable that holds the API key.",
     )
@@ -59,9 +58,8 @@ class LabelStudioSettings(ServerSettings):
     """A Label Studio project."""
 
     project: int | str = Field("", examples=["support_tickets"], description="Its id or title.")
-    token_env: str = Field(
+    token_env: VariableName = Field(
         "FTDM_LABEL_STUDIO_TOKEN",
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
         examples=["FTDM_LABEL_STUDIO_TOKEN"],
         description="The environment variable that holds the access token.",
     )

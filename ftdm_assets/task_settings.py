@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from ftdm_assets.section import Section, Share
+from ftdm_assets.section import Section, Share, VariableName
 from golden.exam import MAX_TOKENS, most_tokens
 from golden.judge import JUDGE_KEY
 from golden.standard_gates import KINDS
@@ -19,9 +19,8 @@ class JudgeSettings(Section):
 
     url: str = Field(pattern=r"^https?://[^@\s]+$", examples=["https://judge.example.org/v1"])
     model: str = Field(min_length=1, examples=["a-large-model"], description="Its name there.")
-    key_env: str = Field(
+    key_env: VariableName = Field(
         JUDGE_KEY,
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
         examples=[JUDGE_KEY],
         description="The environment variable that holds the key, if one is needed.",
     )
