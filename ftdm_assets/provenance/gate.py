@@ -6,6 +6,9 @@ Invariants:
 * A requirement is met by the *latest* verdict on that digest: passed, under today's threshold, and
   judged against the same other artifacts that count today: of the lineage those nearest to the
   candidate, and what is known besides (production, today's golden set).
+* Where the latest verdict passed, but against others than those that count, the latest against
+  those that count is asked, if there is one: new labels that leave the cleaned dataset as it was
+  are no candidate's, and nothing could be judged again. A latest verdict that failed refuses.
 * A check that rests on further evidence (a person's sign-off) is stale when that has changed.
 * What cannot be shown to have passed has not passed.
 * Only an override that a trusted key has signed, for this check on this digest, and that has not
@@ -110,8 +113,9 @@ def judge_requirement(
     if not mine:
         state, reason = "missing", "was never judged; run the check"
     else:
-        state, reason = _state(mine[-1], requirement, known, evidence)
-        run = str(mine[-1].run.get("dagster_run_id", ""))
+        counts = _that_counts(mine, known)
+        state, reason = _state(counts, requirement, known, evidence)
+        run = str(counts.run.get("dagster_run_id", ""))
     return Finding(
         requirement.asset, digest, requirement.check, requirement.severity, state, reason, run
     )
@@ -144,6 +148,26 @@ def with_override(
     return replace(finding, reason="; ".join([finding.reason, *refusals]))
 
 
+def _that_counts(verdicts: Sequence[Verdict], known: Mapping[str, str]) -> Verdict:
+    """Return the latest verdict; where it passed against other artifacts, one against these."""
+    latest = verdicts[-1]
+    if not latest.passed or not _others(latest, known):
+        return latest
+    against_these = (
+        one
+        for one in reversed(verdicts)
+        if not _others(one, known)
+        and set(latest.against) <= set(one.against)
+        and one.code_version == latest.code_version  # What an older check passed, today's may not.
+    )
+    return next(against_these, latest)
+
+
+def _others(verdict: Verdict, known: Mapping[str, str]) -> list[str]:
+    """Return the assets of which a verdict was judged against another artifact than counts."""
+    return [name for name, digest in verdict.against.items() if digest != known.get(name, digest)]
+
+
 def _state(
     verdict: Verdict,
     requirement: Requirement,
@@ -155,12 +179,11 @@ def _state(
         return "stale", f"was judged by {then}, in force is {now}; run the check again"
     if evidence is not None and verdict.against.get(EVIDENCE) != evidence:
         return "stale", "the evidence has changed since it was judged; run the check again"
-    for name, digest in verdict.against.items():
-        if digest != known.get(name, digest):
-            return "stale", (
-                f"was judged against another {name} ({digest[:12] or 'none'}); "
-                f"`ftdm run {verdict.model}` makes and judges again what is needed"
-            )
+    for name in _others(verdict, known):
+        return "stale", (
+            f"was judged against another {name} ({verdict.against[name][:12] or 'none'}); "
+            f"`ftdm run {verdict.model}` makes and judges again what is needed"
+        )
     return ("passed" if verdict.passed else "failed"), verdict.reason
 
 

@@ -5,12 +5,22 @@ What takes a GPU is left out: the "model" is a table of answers, and a version i
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ftdm_assets.graph import release
 from ftdm_assets.graph.build import build_plan
-from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, GraphPlan, Outcome, Reading, Tools
+from ftdm_assets.graph.plan import (
+    AssetPlan,
+    Built,
+    CheckPlan,
+    GraphPlan,
+    Outcome,
+    Reading,
+    Tools,
+    no_sources,
+)
 from ftdm_assets.graph.prediction import examples_of
 from ftdm_assets.model_folder import ModelFolder
 from serving.pointer import PointerStore
@@ -24,6 +34,7 @@ CHECKS = {
     ("eval_scores", "target_reached"),
     ("eval_scores", "not_worse_than_production"),
 }
+CLEANED_CHECKS = {("raw_labels", "schema"), ("cleaned_dataset", "ledger_complete")}
 TEXTS = {"parcel late": "a", "lamp broken": "a", "charged twice": "b", "cannot log in": "b"}
 
 
@@ -74,6 +85,45 @@ def gated_graph(
         ),
         (*checks, CheckPlan("merged_model", "answers", "It has answers.", _has_answers)),
     )  # fmt: skip
+
+
+def write_labels(folder: Path, *more: tuple[str, str]) -> None:
+    """Write a label for the first word of each golden example, and more rows."""
+    rows = [(f"{text.split()[0]} {said}", label) for (text, label), said in zip(
+        TEXTS.items(), ("was never brought to me", "does not shine", "two sums for one", "is my"),
+        strict=True,
+    )]  # fmt: skip
+    lines = [
+        json.dumps({"id": f"r{n}", "text": text, "label": label, "annotator": "ana"})
+        for n, (text, label) in enumerate((*rows, *more))
+    ]
+    (folder / "labels.jsonl").write_text("".join(f"{line}\n" for line in lines))
+
+
+def cleaned_graph(folder: Path) -> GraphPlan:
+    """Return `gated_graph` with the real labels and cleaning before it; its model learns words."""
+    gated = gated_graph(folder)
+    real = build_plan(gated.model)
+    stages = ("raw_labels", "cleaned_dataset")
+    trained = replace(
+        gated.asset("merged_model"), build=_train_on_cleaned, deps=("cleaned_dataset",),
+        sources=no_sources, source_names=(),
+    )  # fmt: skip
+    rest = [plan for plan in gated.assets if plan.name != "merged_model"]
+    checks = [check for check in real.checks if (check.asset, check.name) in CLEANED_CHECKS]
+    return GraphPlan(
+        gated.model,
+        (*(real.asset(name) for name in stages), trained, *rest),
+        (*checks, *gated.checks),
+    )
+
+
+def _train_on_cleaned(reading: Reading, tools: Tools) -> Built:
+    rows = reading.records("cleaned_dataset")
+    learned = {row["input"].split()[0]: row["output"] for row in rows}
+    answers = {text: learned[text.split()[0]] for text in TEXTS}
+    content = json.dumps({**answers, "note": ""}).encode()
+    return Built(reading.store.put_files("model", {"answers.json": content}))
 
 
 def _labels(model: ModelFolder) -> dict[str, str]:

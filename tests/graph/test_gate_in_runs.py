@@ -17,14 +17,22 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from ftdm_assets.graph.execute import Work, execute
+from ftdm_assets.graph.execute import Work, execute, work_to_do
 from ftdm_assets.graph.plan import CheckPlan, GraphPlan, Outcome, Reading
 from ftdm_assets.graph.shell import judge, reading_of
 from ftdm_assets.provenance.overrides import Override, add_override
 from ftdm_assets.signing import HOME_KEY, signing_key
 from serving.pointer import PointerStore
 from serving.versions import Move
-from tests.graph.gated import gated_graph, ready_version, train_on, write_golden
+from tests.graph.gated import (
+    TEXTS,
+    cleaned_graph,
+    gated_graph,
+    ready_version,
+    train_on,
+    write_golden,
+    write_labels,
+)
 from tests.serving.serving_support import unasked
 
 SCORED = ("merged_model", "eval_scores")
@@ -259,3 +267,32 @@ def test_what_another_run_makes_current_meanwhile_is_not_what_is_judged(folder: 
     ]
     assert verdict.measured == {"digest": digest}
     assert reading.digest("merged_model") != digest
+
+
+def test_labels_that_the_cleaning_drops_leave_a_release_allowed_without_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FTDM_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    write_golden(folder)
+    write_labels(folder)
+    graph = cleaned_graph(folder)
+    reading = reading_of(graph)
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        made = ("raw_labels", "golden_set", "cleaned_dataset", *SCORED, "registered_version")
+        assert work_to_do(graph, instance, None).assets >= set(made)
+        assert run(graph, instance, *made) == ""
+        before = {name: reading.digest(name) for name in made}
+        write_labels(folder, (next(iter(TEXTS)), "b"))
+        # As the UI does it: what Dagster calls stale, one after the other.
+        for name in ("raw_labels", "cleaned_dataset"):
+            assert work_to_do(graph, instance, None).assets >= {name}
+            assert run(graph, instance, name) == ""
+        changed = {name for name in made if reading.digest(name) != before[name]}
+        assert changed == {"raw_labels"}
+        assert reading.manifest("cleaned_dataset").facts["golden_overlaps"]
+        work = work_to_do(graph, instance, None)
+        assert work == Work(frozenset({"deployed_version"}), frozenset())
+        assert run(graph, instance, "deployed_version") == ""
+    assert [move.to_version for move in moves(reading)] == ["demo-v0001"]

@@ -1,5 +1,7 @@
 """The gate: what cannot be shown to have passed has not passed."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -89,6 +91,49 @@ def test_todays_golden_set_counts_whatever_the_lineage_holds() -> None:
     made = [good(against={"golden_set": GOLDEN})]
     assert decision(made, golden_set=GOLDEN).allowed
     assert decision(made, golden_set="d" * 64).refusals[0].state == "stale"
+
+
+def test_a_later_pass_against_another_artifact_leaves_the_one_that_counts() -> None:
+    this, other = {"golden_set": GOLDEN}, {"golden_set": "d" * 64}
+    passed, elsewhere = good(against=this), good(against=other)
+    assert decision([passed, elsewhere]).allowed
+    assert decision([elsewhere, passed, elsewhere, elsewhere]).allowed
+    assert decision([elsewhere]).refusals[0].state == "stale"
+
+
+def test_what_failed_refuses_whatever_passed_before_or_against_another() -> None:
+    this, other = {"golden_set": GOLDEN}, {"golden_set": "d" * 64}
+    passed, failed = good(against=this), good(against=this, passed=False)
+    assert decision([passed, good(against=other, passed=False)]).refusals[0].state == "stale"
+    (refused,) = decision([passed, failed, good(against=other)]).refusals
+    assert refused.state == "failed"
+    assert decision([failed, passed, good(against=other)]).allowed
+
+
+def test_a_verdict_that_was_judged_against_less_or_by_an_older_check_does_not_count_again() -> None:
+    wider = good(against={"golden_set": "d" * 64, "production": ""})
+    assert decision([good(against={"golden_set": GOLDEN}), wider]).refusals[0].state == "stale"
+    whole = {"golden_set": GOLDEN, "production": ""}
+    assert decision([good(against=whole), wider]).allowed
+    older = replace(good(against=whole), code_version="0")
+    assert decision([older, wider]).refusals[0].state == "stale"
+
+
+def test_a_verdict_that_counts_again_must_keep_todays_threshold_and_evidence() -> None:
+    def refused(first: Verdict, evidence: str) -> bool:
+        last = good(against={"golden_set": "d" * 64, "evidence": evidence})
+        requirements = [Requirement("adapter", "good", {"minimum": 1})]
+        rests_on = {("adapter", "good", ADAPTER): "e2"}
+        verdicts = {("adapter", ADAPTER): [first, last]}
+        return not decide(NODES, requirements, verdicts, {}, rests_on).allowed
+
+    this = {"golden_set": GOLDEN}
+    assert not refused(good(against={**this, "evidence": "e2"}), "e2")
+    assert refused(good(against={**this, "evidence": "e1"}), "e2")
+    loose = verdict(
+        "adapter", ADAPTER, threshold={"minimum": 0.5}, against={**this, "evidence": "e2"}
+    )
+    assert refused(loose, "e2")
 
 
 def test_a_verdict_on_other_evidence_is_stale() -> None:
