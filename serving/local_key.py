@@ -33,7 +33,7 @@ def local_key(home: Path) -> str:
         if known and _counts(known):
             return text
         made = store.new(Grant(NAME, days=_DAYS), by="this home")
-        write_private(place.local_key, made.text)
+        write_private(place.local_key, f"{made.text}\n")
         return made.text
 
 

@@ -13,7 +13,6 @@ import hashlib
 import hmac
 import json
 import re
-import secrets
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.home import Home
-from serving.private_file import read_private, write_private
+from serving.private_file import secret_at
 
 # An answer in one piece has one entry; a stream has one when it begins and one when it ends.
 ANSWERED, STREAM_BEGAN, STREAM_ENDED = "answered", "stream_began", "stream_ended"
@@ -103,12 +102,17 @@ class RequestEntry:
 
 
 def input_secret(home: Path) -> bytes:
-    """Return the secret of a home's input digests, which is made on first use."""
+    """Return the secret of a home's input digests, which is made on first use.
+
+    Where it is lost, digests from then on are others than those before.
+
+    Raises:
+        SecretError: Others may read the file, or it holds no secret.
+        OSError: It can be neither read nor written.
+        HomeError: Another process holds its lock.
+    """
     place = Home.at(home)
-    with place.lock("input-secret"):
-        if not read_private(place.input_secret):
-            write_private(place.input_secret, secrets.token_hex(32))
-        return read_private(place.input_secret).encode()
+    return secret_at(place.input_secret, place).encode()
 
 
 def input_digest(secret: bytes, body: Mapping[str, Any]) -> str:

@@ -31,9 +31,10 @@ from serving.cached_response import marked, response_of
 from serving.errors import ApiError
 from serving.flight import Flight, Flights, Head
 from serving.home import HomeError
+from serving.private_file import SecretError
 from serving.question import Wish, may_be_kept, told_apart, wish_of
 from serving.replay import Event, Joined
-from serving.seal import Seal, SealError, home_secret
+from serving.seal import Seal, home_secret
 from serving.transcript import Events
 from serving.upstream import Call
 from serving.versions import Version
@@ -72,7 +73,7 @@ class ResultCache:
         """Return the cache of a home; without a store it keeps nothing, and computes once."""
         try:
             secret = home_secret(home) if store else os.urandom(32)
-        except (SealError, HomeError, OSError) as error:
+        except (SecretError, HomeError, OSError) as error:
             _log.warning("Answers are kept for this process only: %s", error)
             secret = os.urandom(32)
         return cls(send, Seal(secret), store)

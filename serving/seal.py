@@ -10,23 +10,15 @@ Invariants:
 
 import hmac
 import os
-import re
-import secrets
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from serving.home import Home
-from serving.private_file import read_private, write_private
+from serving.private_file import secret_at
 
-_SECRET_BYTES = 32
 _NONCE_BYTES = 12
-_SECRET = re.compile(r"[0-9a-f]{64}")
-
-
-class SealError(Exception):
-    """The home's secret cannot be used; the message says what to do."""
 
 
 class Seal:
@@ -58,25 +50,17 @@ class Seal:
 
 
 def home_secret(home: Path) -> bytes:
-    """Return the secret of a home, made on first use in `cache.secret` (its owner's only).
+    """Return the secret of a home's cache, made on first use in `cache.secret`.
 
     Losing the file loses what is kept, and nothing else.
 
     Raises:
-        SealError: Others may read the file, or it holds no secret.
+        SecretError: Others may read the file, or it holds no secret.
         OSError: It can be neither read nor written.
         HomeError: Another process holds its lock.
     """
-    path = Home.at(home).cache_secret
-    with Home.at(home).lock("cache-secret"):
-        if not path.exists():
-            write_private(path, secrets.token_hex(_SECRET_BYTES))
-    if path.stat().st_mode & 0o077:
-        raise SealError(f"Others than its owner may read {path}: run `chmod 600 {path}`.")
-    text = read_private(path)
-    if not _SECRET.fullmatch(text):
-        raise SealError(f"{path} holds no secret: delete it, a new one is made.")
-    return bytes.fromhex(text)
+    place = Home.at(home)
+    return bytes.fromhex(secret_at(place.cache_secret, place))
 
 
 def _derived(key: bytes, content: bytes) -> bytes:

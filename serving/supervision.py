@@ -28,6 +28,7 @@ from typing import Any
 
 from serving.home import Home, interpreter
 from serving.leash import kill_leftovers
+from serving.private_file import write_private
 
 _CALL_TIMEOUT_S = 10.0
 _PING_TIMEOUT_S = 3.0
@@ -180,8 +181,8 @@ class Supervisor:
                 return
             if known:
                 self._remove(program.name, program.stop_timeout_s)
-            _write(spec, wanted)
-            _write(config, wanted_config)
+            write_private(spec, wanted)
+            write_private(config, wanted_config)
             try:
                 self._call("reloadConfig")
                 self._call("addProcessGroup", program.name)
@@ -271,7 +272,7 @@ class Supervisor:
         # Said only to root: without it supervisord warns at each start that it stays root.
         user = "user = root\n" if os.getuid() == 0 else ""
         config = self.home.run / "supervisord.conf"
-        _write(config, _MAIN_CONFIG.format(user=user, **values))
+        write_private(config, _MAIN_CONFIG.format(user=user, **values))
         command = [str(interpreter()), "-m", "supervisor.supervisord", "-c", str(config)]
         done = subprocess.run(
             command,
@@ -380,11 +381,3 @@ def _escape(text: str) -> str:
 
 def _holds(path: Path, text: str) -> bool:
     return path.is_file() and path.read_text(encoding="utf-8") == text
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    partial.replace(path)

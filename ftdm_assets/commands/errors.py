@@ -15,6 +15,7 @@ _USAGE = (
     "serving.engine.EngineError",
     "serving.home.HomeError",
     "serving.names.InvalidNameError",
+    "serving.private_file.SecretError",
 )
 _NO = (
     "ftdm_assets.compute.process.StepFailedError",

@@ -1,11 +1,7 @@
-from pathlib import Path
-
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.home import Home
-from serving.seal import Seal, SealError, home_secret
+from serving.seal import Seal
 
 SEAL = Seal(b"a" * 32)
 
@@ -31,18 +27,3 @@ def test_names_cannot_be_guessed_without_the_secret() -> None:
     assert SEAL.name(b"x") == Seal(b"a" * 32).name(b"x")
     assert SEAL.name(b"x") != Seal(b"b" * 32).name(b"x")
     assert len(SEAL.name(b"x")) == 64
-
-
-def test_a_homes_secret_is_made_once_and_is_its_owners(tmp_path: Path) -> None:
-    first = home_secret(tmp_path)
-    assert home_secret(tmp_path) == first
-    assert len(first) == 32
-    path = Home.at(tmp_path).cache_secret
-    assert path.stat().st_mode & 0o777 == 0o600
-    path.chmod(0o640)
-    with pytest.raises(SealError, match="chmod 600"):
-        home_secret(tmp_path)
-    path.chmod(0o600)
-    path.write_text("short", encoding="ascii")
-    with pytest.raises(SealError, match="delete it"):
-        home_secret(tmp_path)
