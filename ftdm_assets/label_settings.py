@@ -8,6 +8,9 @@ from pydantic_core import PydanticCustomError
 from ftdm_assets.records.data_classes import DataClass
 from ftdm_assets.section import Section, VariableName
 
+# Blank, or an address without user and password: those would stand in manifests and the UI.
+_ADDRESS = r"^(https?://[^@\s]+)?$"
+
 
 class ColumnSettings(Section):
     """Names of the columns in a labels or golden file; left out, they are found by themselves."""
@@ -33,7 +36,7 @@ class HuggingFaceSettings(Section):
 class ServerSettings(Section):
     """A labelling platform's server. The token itself stays in the environment."""
 
-    url: str = Field("", pattern=r"^(https?://[^@\s]+)?$", examples=["https://labels.example.org"])
+    url: str = Field("", pattern=_ADDRESS, examples=["https://labels.example.org"])
     timeout_s: float = Field(120, gt=0, le=3600, examples=[120], description="For one answer.")
     retries: int = Field(3, ge=0, le=10, examples=[3])
 
@@ -65,7 +68,7 @@ class LabelStudioSettings(ServerSettings):
     )
     webhook: str = Field(
         "",
-        pattern=r"^(https?://[^@\s]+)?$",
+        pattern=_ADDRESS,
         examples=["http://127.0.0.1:8322"],
         description="Where Label Studio reaches the receiver that `ftdm up` starts; blank: none.",
     )

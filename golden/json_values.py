@@ -28,7 +28,7 @@ def parse_json(text: str) -> Any:
     """
     try:
         value = json.loads(
-            text, parse_constant=_refuse_constant, object_pairs_hook=_object_without_repeats
+            text, parse_constant=refuse_constant, object_pairs_hook=object_without_repeats
         )
     except RecursionError:
         raise ValueError("nested too deep") from None
@@ -122,7 +122,12 @@ def _is_shallow(value: Any) -> bool:
     return False
 
 
-def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object, as json's ``object_pairs_hook``.
+
+    Raises:
+        ValueError: if a key stands in it twice.
+    """
     made = dict(pairs)
     if len(made) != len(pairs):
         twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
@@ -130,5 +135,10 @@ def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def refuse_constant(name: str) -> NoReturn:
+    """Refuse what only Python calls JSON (NaN, Infinity), as json's ``parse_constant``.
+
+    Raises:
+        ValueError: always.
+    """
     raise ValueError(f"{name} is not JSON")

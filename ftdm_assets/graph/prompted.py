@@ -5,7 +5,8 @@ The general questions are the base model's in both cases: fine-tuning is held ag
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypedDict
 
 from ftdm_assets.baseline_settings import EndpointSettings
 from ftdm_assets.chat import base_format
@@ -23,6 +24,14 @@ _NAME = "baseline"
 _FREE = {True: "no: a text is free", False: "no: attributes.baseline.constrain is off"}
 _CONTEXT = 4096
 RenderQuestion = Callable[[str, str], str]
+
+
+class _Base(TypedDict):
+    """The base model as the engine serves it to be asked."""
+
+    folder: Path
+    name: str
+    max_model_len: int
 
 
 @dataclass(frozen=True)
@@ -65,9 +74,7 @@ def _base_model(
     scored = prediction.predict(
         reading,
         tools,
-        folder=reading.artifact("base_model").path,
-        name=_NAME,
-        max_model_len=_context(reading),
+        **_base(reading),
         asking=AskSettings(
             model=_NAME,
             base_url="",
@@ -97,14 +104,7 @@ def _endpoint(
     highest: str,
 ) -> Prompted:
     asking = settings_for(endpoint, questions)
-    general = prediction.general_scores(
-        reading,
-        tools,
-        folder=reading.artifact("base_model").path,
-        name=_NAME,
-        max_model_len=_context(reading),
-        render_question=render,
-    )
+    general = prediction.general_scores(reading, tools, **_base(reading), render_question=render)
     count = len(questions.examples)
     tools.say(f"Asking {endpoint.model} at {endpoint.url} {count} golden examples")
     asked = ask_endpoint(endpoint, asking, questions, tools)
@@ -122,7 +122,7 @@ def _endpoint(
     return Prompted(asked.scores(questions), general, asked.pace(endpoint), facts, document)
 
 
-def _context(reading: Reading) -> int:
-    family = base_format(reading.artifact("base_model").path)
-    context = reading.model.settings.base_model.context_length or family.context_length
-    return min(context, _CONTEXT)
+def _base(reading: Reading) -> _Base:
+    folder = reading.artifact("base_model").path
+    context = reading.model.settings.base_model.context_length or base_format(folder).context_length
+    return {"folder": folder, "name": _NAME, "max_model_len": min(context, _CONTEXT)}

@@ -18,7 +18,8 @@ from typing import Any
 import pandas as pd
 
 from ftdm_assets.label_settings import ColumnSettings
-from ftdm_assets.sources.tables import SourceError, Table, kind_of, load_table
+from ftdm_assets.sources.tables import SourceError, load_table
+from golden.tables import Table, kind_of
 
 __all__ = [
     "ColumnNames",

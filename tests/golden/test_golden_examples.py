@@ -71,12 +71,13 @@ def test_an_id_comes_from_the_content_not_from_the_row(tmp_path: Path) -> None:
     [
         (b"", "holds no rows"),
         (b'{"text": "a", "label": "x"}\n{broken\n', "line 2: not valid JSON"),
-        (b'{"text": "a", "label": "x"}\n["list"]\n', "line 2: not a JSON object"),
+        (b'{"text": "a", "label": "x"}\n["list"]\n', "line 2: a list, not a JSON object"),
         (b'{"text": "a", "label": "x"}\n{"text": "\xff", "label": "x"}\n', "line 2: byte"),
         (b'{"text": "a", "label": "x"}\n{"text": "b"}\n', "row 2: none of the columns output"),
         (b'{"text": "a", "label": " "}\n', "row 1: output must be a text"),
         (b'{"text": 5, "label": "x"}\n', "row 1: input must be a text"),
         (b'{"text": NaN, "label": "x"}\n', "line 1: not valid JSON"),
+        (b'{"text": "a", "text": "b", "label": "x"}\n', "line 1: .*'text' occurs twice"),
         (b'{"text": "\\ud800", "label": "x"}\n', "line 1: not valid JSON"),
         (b'{"text": "a", "label": "x"}\n{"text": " a", "label": "y"}\n', "row 2: the input of row"),
         (
@@ -100,7 +101,7 @@ def test_a_defect_is_named_with_its_place(tmp_path: Path, content: bytes, messag
         ("g.csv", "text,label\na,b,c\n", "row 1 .line 2.: 3 cells for 2 columns"),
         ("g.csv", "text,text\na,b\n", "occurs twice"),
         ("g.csv", 'text,label\n"a,b\n', "not valid CSV"),
-        ("g.parquet", "no parquet", "not a Parquet file"),
+        ("g.parquet", "no parquet", "not a readable Parquet file"),
         ("g.xlsx", "", "unknown kind of file"),
     ],
 )

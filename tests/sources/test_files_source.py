@@ -136,10 +136,10 @@ GOOD = '{"id": "1", "text": "a", "label": "x"}\n'
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.jsonl", "", "holds no records"),
-        ("a.jsonl", "\n \n", "holds no records"),
-        ("a.csv", "", "holds no records"),
-        ("a.csv", "text,label\n", "holds no records"),
+        ("a.jsonl", "", "holds no rows"),
+        ("a.jsonl", "\n \n", "holds no rows"),
+        ("a.csv", "", "holds no rows"),
+        ("a.csv", "text,label\n", "holds no rows"),
         ("a.jsonl", GOOD * 6 + '{"text": "broken\n', r"line 7: not valid JSON .*column 10"),
         ("a.jsonl", GOOD + "[1]\n", "line 2: a list, not a JSON object"),
         ("a.jsonl", '{"text": "a", "text": "b"}', "line 1: .*'text' occurs twice"),
