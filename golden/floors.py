@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
 from golden.statistics import exact
 
@@ -49,6 +48,8 @@ def classes_below(
     below = [n for n, (right, total) in seen.items() if right < exact(floor) * total]
     adjusted: dict[str, float | None] = dict.fromkeys(below)
     if correction != "none":
+        from scipy import stats  # Half a second, which most commands have no use for.
+
         rights, totals = np.array([*seen.values()], dtype=int).reshape(-1, 2).T
         p_values = adjusted_p_values(stats.binom.cdf(rights, totals, floor).tolist(), correction)
         tested = dict(zip(seen, p_values, strict=True))

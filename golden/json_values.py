@@ -14,7 +14,6 @@ from typing import Any, NoReturn
 
 import numpy as np
 import rfc8785
-from scipy.optimize import linear_sum_assignment
 
 _DEEPEST = 40
 WHOLE = "(value)"
@@ -84,6 +83,8 @@ def _hits(expected: Any, predicted: Any, name: str) -> Counter[str]:
 
 
 def _paired(expected: list[Any], predicted: list[Any], name: str) -> Counter[str]:
+    from scipy.optimize import linear_sum_assignment  # Slow to load, and settings need none.
+
     table = [[_hits(one, other, name) for other in predicted] for one in expected]
     gain = np.array([[cell.total() for cell in row] for row in table]).reshape(
         len(expected), len(predicted)

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import sqrt
 
-from scipy import stats
-
 
 @dataclass(frozen=True)
 class Interval:
@@ -53,6 +51,8 @@ def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> Inter
     _require_counts(correct, total)
     if not 0 < confidence < 1:
         raise ValueError(f"a confidence of {confidence} is not between 0 and 1")
+    from scipy import stats  # Half a second, which most commands have no use for.
+
     z = float(stats.norm.ppf((1 + confidence) / 2))
     share, shrink = correct / total, 1 + z * z / total
     centre = (share + z * z / (2 * total)) / shrink
@@ -79,6 +79,8 @@ def mcnemar(before: Mapping[str, bool], after: Mapping[str, bool]) -> McNemarRes
     changed = gained + lost
     if not changed:
         return McNemarResult(0, 0, 1.0, 1.0, 1.0, len(before))
+    from scipy import stats
+
     better, worse, both = (
         float(stats.binomtest(gained, changed, 0.5, alternative=side).pvalue)
         for side in ("greater", "less", "two-sided")

@@ -1,5 +1,7 @@
 """Wrong YAML: the key's path, what was expected, an example."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -193,3 +195,14 @@ def test_an_address_with_a_password_is_refused_without_it() -> None:
     with pytest.raises(SettingsError, match=r"url: expected .*found 'https://…@labels") as refused:
         parse_settings({**GOOD, "labels": labels}, "defs.yaml")
     assert "hidden" not in str(refused.value)
+
+
+def test_settings_load_without_what_only_a_run_needs() -> None:
+    program = "import sys, ftdm_assets.settings; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
+    )
+    loaded = set(done.stdout.split())
+    assert "ftdm_assets.settings" in loaded
+    heavy = {"dagster", "matplotlib", "mlflow", "pandas", "scipy", "sklearn", "torch"}
+    assert loaded & heavy == set()
