@@ -49,6 +49,6 @@ def model_not_found(message: str) -> ApiError:
     return ApiError(404, message, "model_not_found", param="model")
 
 
-def unreachable(message: str) -> ApiError:
-    """Return the answer when no replica could be reached."""
-    return ApiError(503, message, "unavailable", kind="server_error", headers={"retry-after": "1"})
+def unreachable(message: str, code: str = "unavailable") -> ApiError:
+    """Return the answer when no replica, or what else an answer needs, could be reached."""
+    return ApiError(503, message, code, kind="server_error", headers={"retry-after": "1"})

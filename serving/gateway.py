@@ -278,7 +278,7 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     cache_url = os.environ.get(CACHE_VARIABLE) or None
     settings = GatewaySettings(options.home, keep_inputs=options.keep_inputs, cache_url=cache_url)
-    with observed(options.home, options.metrics_port) as around:
+    with observed(options.home, options.metrics_port, cache_url) as around:
         tls.run(
             create_app(settings, around),
             tls.door_of(),

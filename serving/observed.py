@@ -6,6 +6,7 @@ from pathlib import Path
 
 from starlette.middleware import Middleware
 
+from serving.cache_gauge import CacheCollector
 from serving.exposition import exposed
 from serving.measured import Measured
 from serving.metrics import Metrics
@@ -13,17 +14,22 @@ from serving.otlp import traces_endpoint
 
 
 @contextmanager
-def observed(home: Path, metrics_port: int | None) -> Iterator[list[Middleware]]:
+def observed(
+    home: Path, metrics_port: int | None, cache_url: str | None = None
+) -> Iterator[list[Middleware]]:
     """Return the middleware that watches, outermost first, as long as the context lasts.
 
     Args:
         home: The home folder whose pointer the metrics show.
         metrics_port: Where Prometheus asks, on loopback; None: nowhere.
+        cache_url: The store of the result cache, whose health the metrics show.
 
     Raises:
         ExpositionError: The port is taken.
     """
     metrics = Metrics()
+    if cache_url:
+        metrics.registry.register(CacheCollector(cache_url))
     around = [Middleware(Measured, metrics=metrics)]
     with ExitStack() as running:
         running.enter_context(exposed(metrics, home, metrics_port))

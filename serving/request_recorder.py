@@ -175,5 +175,6 @@ def _refusal() -> ApiError:
     # Why is in the gateway's own log: paths and the like are not for callers.
     return unreachable(
         "No request is answered while the request log cannot be written: try again shortly, and "
-        "tell whoever runs this gateway."
+        "tell whoever runs this gateway.",
+        code="not_recorded",
     )

@@ -5,7 +5,8 @@ import re
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -146,12 +147,16 @@ class Answer:
     text: str = ""
 
 
-def ask(client: httpx.Client, body: dict[str, object]) -> Answer:
+# What is tested is what computes, not the result cache before it.
+UNCACHED = {"x-ftdm-cache": "off"}
+
+
+def ask(
+    client: httpx.Client, body: dict[str, object], headers: Mapping[str, str] = UNCACHED
+) -> Answer:
     """Send one chat completion and read all of its answer."""
     began, version, text = time.monotonic(), "", ""
     try:
-        # What is tested is what computes, not the result cache before it.
-        headers = {"x-ftdm-cache": "off"}
         url = "/v1/chat/completions"
         with client.stream("POST", url, json=body, headers=headers) as answer:
             version = answer.headers.get("x-ftdm-version", "")
@@ -173,6 +178,7 @@ class Load:
     content: str = "words=2 pause=0.01"
     stream: bool = False
     callers: int = 4
+    headers: Mapping[str, str] = field(default_factory=lambda: UNCACHED)
 
     def __post_init__(self) -> None:
         self.answers: list[Answer] = []
@@ -204,4 +210,4 @@ class Load:
         running = self.running
         with httpx.Client(base_url=running.url, headers=running.headers, timeout=30) as client:
             while not self._stop.is_set():
-                self.answers.append(ask(client, body | {"stream": self.stream}))
+                self.answers.append(ask(client, body | {"stream": self.stream}, self.headers))

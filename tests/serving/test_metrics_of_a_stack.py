@@ -4,18 +4,26 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import httpx
+import yaml
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from serving.home import Home
 from serving.local_key import local_key
 from tests.serving.serving_support import MODEL, Running, bearer
 
-DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana" / "gateway.json"
+DEPLOY = Path(__file__).parents[2] / "deploy"
+DASHBOARD = DEPLOY / "grafana" / "gateway.json"
+ALERTS = DEPLOY / "prometheus" / "alerts.yaml"
+ALERT_TESTS = DEPLOY / "prometheus" / "alerts_test.yaml"
 LABELS = ("model", "version", "path", "cached", "status", "kind", "role")
 # PromQL's own words where a name may stand; functions are known by their parenthesis.
 WORDS = {"or", "and", "unless", "bool"}
+# What scraping itself adds.
+SCRAPED, TARGET = {"up"}, {"job", "instance"}
 GROUPED = r"\b(by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)"
 
 
@@ -32,7 +40,7 @@ def values(families: list[Metric], name: str) -> dict[tuple[str, ...], float]:
     }
 
 
-def expressions() -> list[str]:
+def dashboard_expressions() -> list[str]:
     """Return every PromQL expression of the dashboard: panels, variables, annotations."""
     dashboard = json.loads(DASHBOARD.read_text(encoding="utf-8"))
     targets = [one for panel in dashboard["panels"] for one in panel["targets"]]
@@ -44,6 +52,11 @@ def expressions() -> list[str]:
         *(one["expr"] for one in dashboard["annotations"]["list"]),
         *(re.sub(r"label_values\((.*), *(\w+)\)", r"sum by (\2) (\1)", one) for one in asked),
     ]
+
+
+def alert_rules() -> list[dict[str, Any]]:
+    groups = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"]
+    return [rule for group in groups for rule in group["rules"]]
 
 
 def names_and_labels(expression: str) -> tuple[set[str], set[str]]:
@@ -98,10 +111,33 @@ def test_a_stack_shows_its_calls_its_pointer_and_its_replicas(running: Running) 
     }
     for name in ("ftdm_replicas", "ftdm_replicas_healthy"):
         assert values(families, name) == {(MODEL, first): 1, (MODEL, second): 1}
+    assert values(families, "ftdm_cache_up") == {(): 1}
     running.supervisor.remove(f"{first}-router")
-    healthy = values(scrape(running), "ftdm_replicas_healthy")
+    running.supervisor.remove("cache")
+    Home.at(running.home).request_log.unlink()
+    refused = httpx.post(f"{running.url}/v1/chat/completions", json=chat, headers=key)
+    assert refused.status_code == 503
+    worse = scrape(running)
+    healthy = values(worse, "ftdm_replicas_healthy")
     assert healthy == {(MODEL, first): 0, (MODEL, second): 1}
+    assert values(worse, "ftdm_cache_up") == {(): 0}
+    unrecorded = {key: n for key, n in values(worse, "ftdm_gateway_errors_total").items()
+                  if "not_recorded" in key}  # fmt: skip
+    assert sum(unrecorded.values()) == 1
     the_dashboard_shows_only_what_is_there(families)
+
+
+def test_every_alert_says_what_to_do_and_is_tried() -> None:
+    tried = yaml.safe_load(ALERT_TESTS.read_text(encoding="utf-8"))["tests"]
+    quiet: dict[str, set[bool]] = {}
+    for one in (one for test in tried for one in test["alert_rule_test"]):
+        quiet.setdefault(one["alertname"], set()).add(not one["exp_alerts"])
+    for rule in alert_rules():
+        assert rule["labels"]["severity"] in {"warning", "critical"}
+        assert set(rule["annotations"]) == {"summary", "description"}
+        assert rule["for"]
+        # Once it fires, and once it keeps still.
+        assert quiet[rule["alert"]] == {True, False}, rule["alert"]
 
 
 def the_trace_reaches_the_engine(client: httpx.Client, chat: Mapping[str, object]) -> None:
@@ -116,10 +152,15 @@ def the_dashboard_shows_only_what_is_there(families: list[Metric]) -> None:
     labels_of: dict[str, set[str]] = {one.name: set() for one in samples}
     for one in samples:
         labels_of[one.name] |= set(one.labels)
-    used = [names_and_labels(expression) for expression in expressions()]
-    assert len(used) > 10
-    for names, labels in used:
+    dashboard = dashboard_expressions()
+    alerts = [rule["expr"] for rule in alert_rules()]
+    assert len(dashboard) > 20
+    assert len(alerts) > 5
+    for expression in (*dashboard, *alerts):
+        names, labels = names_and_labels(expression)
         assert names
-        assert names <= set(labels_of), names - set(labels_of)
-        for name in names:
-            assert labels <= labels_of[name], (name, labels - labels_of[name])
+        assert names - SCRAPED <= set(labels_of), names - set(labels_of)
+        for name in names - SCRAPED:
+            # `role` is the pointer's alone, which is joined with the replicas.
+            known = labels_of[name] | TARGET | ({"role"} if "ftdm_pointer" in names else set())
+            assert labels <= known, (name, labels - known)

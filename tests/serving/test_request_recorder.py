@@ -296,7 +296,7 @@ def test_no_entry_no_answer(path: str, impatient: None) -> None:
         await one.ask(path)
         assert one.sent[0]["status"] == 503
         error = json.loads(one.body())["error"]
-        assert error["code"] == "unavailable"
+        assert error["code"] == "not_recorded"
         assert "while the request log cannot be written" in error["message"]
         # At once, without another try; then, when there is room, again.
         with pytest.raises(NotWrittenError, match="the disk is full; make room"):
