@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ftdm_assets.commands import output
-from ftdm_assets.graph.dataset import clean_settings
+from ftdm_assets.graph.cleaned_dataset import clean_settings
 from ftdm_assets.graph.labels import chosen_rows
 from ftdm_assets.home import store
 from ftdm_assets.model_folder import ModelFolder, load_model

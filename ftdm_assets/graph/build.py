@@ -3,8 +3,10 @@
 import dagster as dg
 
 from ftdm_assets.graph import (
+    cleaned_dataset,
     dataset,
     evaluation,
+    golden_set,
     labels,
     monitoring,
     release,
@@ -21,11 +23,11 @@ from ftdm_assets.model_folder import ModelFolder
 
 def build_plan(model: ModelFolder) -> GraphPlan:
     """Return the plan of a domain model's graph."""
-    stages = (labels, dataset, training, evaluation, release, monitoring, rollback_drill)
+    data = (labels, golden_set, cleaned_dataset, dataset)
+    stages = (*data, training, evaluation, release, monitoring, rollback_drill)
     assets = [plan for stage in stages for plan in stage.assets(model)]
     checks = [
-        *labels.checks(model),
-        *dataset.checks(model),
+        *(plan for stage in data for plan in stage.checks(model)),
         *training.checks(model),
         *evaluation.checks(model),
         *release.checks(model, lambda: graph),

@@ -1,4 +1,4 @@
-"""Stage ``labels``: the raw snapshot and the golden set."""
+"""Stage ``labels``: the raw snapshot, and how label source and golden file are read."""
 
 import hashlib
 from dataclasses import asdict, replace
@@ -7,27 +7,26 @@ from typing import Any
 import pandas as pd
 
 from ftdm_assets import agreement_pictures
-from ftdm_assets.graph import golden_size, outputs, protection
+from ftdm_assets.graph import outputs, protection
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading, Tools
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.records.agreement import AgreementResult, agreement
 from ftdm_assets.records.contract import REVIEW, contract_problems
-from ftdm_assets.records.duplicates import near_pairs
 from ftdm_assets.records.frames import plain_rows
 from ftdm_assets.sources.label_source import label_source
-from ftdm_assets.sources.places import local_copy, place_state
+from ftdm_assets.sources.places import local_copy
 from golden.examples import GoldenFile, chosen, read_golden_file
 
 GROUP = "labels"
 RAW_LABELS = "raw_labels"
 LABEL_SOURCE = "label_source"
 GOLDEN_SOURCE = "golden_source"
-_SHOWN = 5
+SHOWN = 5
 
 
 def assets(model: ModelFolder) -> list[AssetPlan]:
-    """Return the assets of this stage."""
-    labels, golden = model.settings.labels, model.settings.golden
+    """Return the raw snapshot."""
+    labels = model.settings.labels
     task = outputs.config(model)
     raw_config = labels.model_dump(
         include={
@@ -44,7 +43,6 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
         raw_config["label_studio"] = labels.label_studio.model_dump(include={"url", "project"})
     if labels.argilla.url:
         raw_config["argilla"] |= labels.argilla.model_dump(include={"url", "workspace", "dataset"})
-    golden_config = golden.model_dump(exclude={"path", "minimum"})
     return [
         AssetPlan(
             name=RAW_LABELS,
@@ -58,25 +56,12 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             source_names=(LABEL_SOURCE,),
             kinds=("jsonl",),
         ),
-        AssetPlan(
-            name="golden_set",
-            group=GROUP,
-            description="Human-verified examples that are never trained on.",
-            build=_build_golden,
-            version="2",
-            config={**golden_config, **task, "labels_only": labels.labels_only},
-            sources=lambda m: {
-                GOLDEN_SOURCE: place_state(m, m.settings.golden.path, "golden.path")
-            },
-            source_names=(GOLDEN_SOURCE,),
-            kinds=("jsonl",),
-        ),
     ]
 
 
 def checks(model: ModelFolder) -> list[CheckPlan]:
-    """Return the checks of this stage."""
-    labels, golden = model.settings.labels, model.settings.golden
+    """Return the checks of the raw snapshot."""
+    labels = model.settings.labels
     return [
         CheckPlan("raw_labels", "schema", "Every row keeps the contract.", _schema),
         CheckPlan(
@@ -103,24 +88,6 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
             "The newest annotation is recent.",
             lambda r: _freshness(r, labels.maximum_age_days),
             {"maximum_age_days": labels.maximum_age_days},
-            severity="warn",
-        ),
-        CheckPlan("golden_set", "verified", "A person vouches for every example.", _verified),
-        CheckPlan(
-            "golden_set",
-            "size",
-            "Large enough that the gates mean something.",
-            lambda r: _golden_size(r, golden.minimum),
-            {"minimum": golden.minimum},
-        ),
-        outputs.golden_check(model),
-        golden_size.check(model),
-        CheckPlan(
-            "golden_set",
-            "no_self_overlap",
-            "No example stands in the set twice, not nearly either.",
-            lambda r: _no_self_overlap(r, 0.9),
-            {"near_threshold": 0.9},
             severity="warn",
         ),
     ]
@@ -210,7 +177,7 @@ def _build_raw(reading: Reading, tools: Tools) -> Built:
             "reviews": int((frame["role"] == REVIEW).sum()),
             "source": label_source(model).description,
             "problems": len(problems),
-            "first_problems": [outputs.told(problem) for problem in problems[:_SHOWN]],
+            "first_problems": [outputs.told(problem) for problem in problems[:SHOWN]],
             **outputs.facts(frame, model),
             "alpha": agreed.alpha,
             "items_with_several_annotators": agreed.items,
@@ -240,23 +207,6 @@ def _agreement_pictures(agreed: AgreementResult, *, by_label: bool) -> dict[str,
     if by_label:
         drawn["agreement on labels"] = agreement_pictures.label_agreement(agreed)
     return drawn
-
-
-def _build_golden(reading: Reading, tools: Tools) -> Built:
-    read = read_golden(reading.model)
-    vouched = reading.model.settings.golden.verified_by or ""
-    rows = [{**e.row(), "verified_by": e.verified_by or vouched} for e in read.examples]
-    tools.say(f"{len(rows)} golden examples read")
-    repeats = [f"row {row} repeats row {first}" for row, first in sorted(read.repeats.items())]
-    return Built(
-        reading.store.put_records("golden", rows),
-        facts={
-            "rows": len(rows),
-            **outputs.classes(reading.model, rows),
-            "repeated_rows": len(repeats),
-            "first_repeated_rows": repeats[:_SHOWN],
-        },
-    )
 
 
 def _place(reading: Reading) -> str:
@@ -303,36 +253,3 @@ def _freshness(reading: Reading, maximum_days: int) -> Outcome:
     age = (pd.Timestamp.now(tz="UTC") - pd.to_datetime(newest, utc=True)).days
     text = f"the newest annotation is {age} days old, at most {maximum_days} wanted"
     return Outcome(bool(age <= maximum_days), text, {"newest": newest, "age_days": int(age)})
-
-
-def _verified(reading: Reading) -> Outcome:
-    rows = reading.records("golden_set")
-    open_rows = [row["example_id"] for row in rows if not row["verified_by"]]
-    measured = {"unverified": len(open_rows), "first": open_rows[:_SHOWN]}
-    if open_rows:
-        return Outcome(
-            False,
-            f"golden example {open_rows[0]} has no verified_by ({len(open_rows)} in all); let a "
-            "person verify it, or name who vouches for the file in attributes.golden.verified_by",
-            measured,
-        )
-    return Outcome(True, f"all {len(rows)} examples are vouched for", measured)
-
-
-def _golden_size(reading: Reading, minimum: int) -> Outcome:
-    rows = int(reading.manifest("golden_set").facts["rows"])
-    text = f"{rows} golden examples, at least {minimum} asked for"
-    hint = "" if rows >= minimum else "; verify more examples"
-    return Outcome(rows >= minimum, text + hint, {"rows": rows})
-
-
-def _no_self_overlap(reading: Reading, threshold: float) -> Outcome:
-    rows = reading.records("golden_set")
-    pairs = near_pairs([row["input"] for row in rows], None, threshold)
-    named = [
-        f"{rows[p.i]['example_id']} ~ {rows[p.j]['example_id']} ({p.similarity:.2f})" for p in pairs
-    ]
-    text = f"{len(pairs)} pairs are nearly the same" + (
-        f": {', '.join(named[:3])}" if named else ""
-    )
-    return Outcome(not pairs, text, {"pairs": len(pairs), "first": named[:_SHOWN]})

@@ -16,21 +16,30 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ftdm_assets.provenance import files
 from ftdm_assets.provenance.access_log import AccessLog, Reader
 from ftdm_assets.provenance.digests import folder_digest, json_digest, merkle_root
 from ftdm_assets.provenance.hash_chain import ChainError
-from ftdm_assets.provenance.statements import (
-    Manifest,
-    Publication,
-    Reproduction,
-    SignOff,
-    Verdict,
+from ftdm_assets.provenance.statement_store import (
+    StatementStore,
+    StoreError,
+    as_written,
+    read_statement,
 )
+from ftdm_assets.provenance.statements import Manifest
 
-S = TypeVar("S")
+__all__ = [
+    "DOCUMENT_FILE",
+    "RECORDS_FILE",
+    "Artifact",
+    "ArtifactStore",
+    "StoreError",
+    "computed_digest",
+    "store_folder",
+    "with_digest",
+]
 
 RECORDS_FILE = "records.jsonl"
 DOCUMENT_FILE = "document.json"
@@ -39,10 +48,6 @@ DOCUMENT_FILE = "document.json"
 def store_folder(home: Path) -> Path:
     """Return where the artifact store of a home folder lies."""
     return home / "store"
-
-
-class StoreError(ValueError):
-    """Something in the store is missing or is not what its digest says."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +59,14 @@ class Artifact:
     path: Path
 
 
-class ArtifactStore:
+class ArtifactStore(StatementStore):
     """Content-addressed artifacts, and the statements on them, under one folder.
 
     ``reader`` says on whose behalf and why records are read; left out, it names the program.
     """
 
     def __init__(self, root: Path, reader: Reader | None = None) -> None:
-        self.root = root
+        super().__init__(root)
         self.reader = reader or Reader()
         self.access_log = AccessLog(root)
 
@@ -154,10 +159,10 @@ class ArtifactStore:
         if records.exists():
             rows = files.read_jsonl(records)
             root = merkle_root(computed_digest(row) for row in rows)
-            return _as_written(records, files.jsonl_bytes(rows), root)
+            return as_written(records, files.jsonl_bytes(rows), root)
         if document.exists():
             read = json.loads(document.read_bytes())
-            return _as_written(document, files.json_bytes(read), json_digest(read))
+            return as_written(document, files.json_bytes(read), json_digest(read))
         return folder_digest(artifact.path)
 
     def verify(self, kind: str, digest: str) -> str:
@@ -221,7 +226,7 @@ class ArtifactStore:
         path = self._manifests(model, asset) / f"{digest}.json"
         if not path.exists():
             raise StoreError(f"manifest {digest[:12]} of {model}/{asset} is missing: {path}")
-        return Manifest.from_statement(_statement(path))
+        return Manifest.from_statement(read_statement(path))
 
     def manifest_for_recipe(self, model: str, asset: str, recipe: str) -> Manifest | None:
         """Return the newest manifest made by a recipe whose artifact is still there, or None."""
@@ -252,69 +257,6 @@ class ArtifactStore:
     def _recipes(self, model: str, asset: str) -> Path:
         return self.root / "recipes" / model / asset
 
-    # -- verdicts, sign-offs, publications, reproductions ----------------------------------------
-
-    def add_verdict(self, verdict: Verdict) -> str:
-        """Store a verdict and return its digest."""
-        return self._add("verdicts", verdict)
-
-    def verdicts(self, model: str, asset: str, digest: str) -> list[Verdict]:
-        """Return all verdicts on an artifact, oldest first.
-
-        Raises:
-            StoreError: if a verdict's file was changed after it was written.
-        """
-        found = self._stated("verdicts", (model, asset, digest), Verdict.from_statement)
-        return sorted(found, key=lambda verdict: verdict.judged_at)
-
-    def add_sign_off(self, sign_off: SignOff) -> str:
-        """Store a person's sign-off and return its digest."""
-        return self._add("sign_offs", sign_off)
-
-    def sign_offs(self, model: str, asset: str, digest: str) -> list[SignOff]:
-        """Return all sign-offs of an artifact, oldest first.
-
-        Raises:
-            StoreError: if a sign-off's file was changed after it was written.
-        """
-        found = self._stated("sign_offs", (model, asset, digest), SignOff.from_statement)
-        return sorted(found, key=lambda sign_off: sign_off.signed_at)
-
-    def add_publication(self, publication: Publication) -> str:
-        """Store that an artifact was pushed somewhere, and return the statement's digest."""
-        return self._add("publications", publication)
-
-    def publications(self, model: str, asset: str, digest: str) -> list[Publication]:
-        """Return where an artifact was pushed, oldest first.
-
-        Raises:
-            StoreError: if a publication's file was changed after it was written.
-        """
-        found = self._stated("publications", (model, asset, digest), Publication.from_statement)
-        return sorted(found, key=lambda publication: publication.pushed_at)
-
-    def add_reproduction(self, reproduction: Reproduction) -> str:
-        """Store what came of a reproduction and return its digest."""
-        return self._add("reproductions", reproduction)
-
-    def reproductions(self, model: str, asset: str, digest: str) -> list[Reproduction]:
-        """Return all reproductions of an artifact, oldest first.
-
-        Raises:
-            StoreError: if a reproduction's file was changed after it was written.
-        """
-        found = self._stated("reproductions", (model, asset, digest), Reproduction.from_statement)
-        return sorted(found, key=lambda reproduction: reproduction.finished_at)
-
-    def _add(self, kind: str, stated: Verdict | SignOff | Publication | Reproduction) -> str:
-        folder = self.root / kind / stated.model / stated.asset / stated.digest
-        return _add_statement(folder, stated.statement())
-
-    def _stated(
-        self, kind: str, key: tuple[str, str, str], read: Callable[[Mapping[str, Any]], S]
-    ) -> list[S]:
-        return [read(statement) for statement in _statements(self.root.joinpath(kind, *key))]
-
 
 def with_digest(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row with its ``digest`` computed over all its other columns."""
@@ -332,40 +274,6 @@ def computed_digest(row: Any) -> str:
         raise ValueError(f"{RECORDS_FILE} holds something else than records")  # noqa: TRY004
     computed = str(with_digest(row)["digest"])
     return computed if row.get("digest") == computed else json_digest(row)
-
-
-def _add_statement(folder: Path, statement: Mapping[str, Any]) -> str:
-    digest = json_digest(statement)
-    files.write_json(folder / f"{digest}.json", statement)
-    return digest
-
-
-def _statements(folder: Path) -> list[dict[str, Any]]:
-    return [_statement(path) for path in sorted(folder.glob("*.json"))]
-
-
-def _statement(path: Path) -> dict[str, Any]:
-    """Read a statement, whose file is named by its digest."""
-    try:
-        statement: dict[str, Any] = json.loads(path.read_bytes())
-        written = files.json_bytes(statement)
-        same = _as_written(path, written, json_digest(statement)) == path.stem
-    except (ValueError, RecursionError):
-        same = False
-    if not same:
-        raise StoreError(f"{path} was changed: its content no longer has its name's digest")
-    return statement
-
-
-def _as_written(path: Path, written: bytes, digest: str) -> str:
-    """Return the digest of a JSON file's content, where its bytes are those that were written.
-
-    Raises:
-        ValueError: if they are others.
-    """
-    if path.read_bytes() != written:
-        raise ValueError(f"{path.name} was changed: it is not in the form in which it was written")
-    return digest
 
 
 def _write_files(path: Path, contents: Mapping[str, bytes]) -> None:
