@@ -20,7 +20,7 @@ from ftdm_assets.commands import output
 from ftdm_assets.dataset_card import CardFacts, dataset_card
 from ftdm_assets.provenance.access_log import Reader, user
 from ftdm_assets.provenance.environment import now
-from ftdm_assets.provenance.statements import Publication
+from ftdm_assets.provenance.publication import Publication
 from ftdm_assets.records.data_classes import DATA_CLASSES, classes_up_to
 from ftdm_assets.registries.hub_dataset import DATA_FILE, dataset_digest, dataset_files
 from ftdm_assets.registries.hub_repo import Pushed, Upload

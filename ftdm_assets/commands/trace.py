@@ -8,8 +8,9 @@ from ftdm_assets.home import store, trust
 from ftdm_assets.provenance.environment import now
 from ftdm_assets.provenance.lineage import REGISTERED, Node, ancestry, registered
 from ftdm_assets.provenance.overrides import SignedOverride, overrides
+from ftdm_assets.provenance.reproduction import Reproduction
 from ftdm_assets.provenance.seal_check import check_seals
-from ftdm_assets.provenance.statements import Manifest, Reproduction, SignOff
+from ftdm_assets.provenance.statements import Manifest, SignOff
 from ftdm_assets.provenance.store import ArtifactStore, StoreError
 from ftdm_assets.provenance.trust import NOBODY, Trust
 

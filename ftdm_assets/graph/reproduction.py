@@ -24,7 +24,8 @@ from ftdm_assets.model_folder import task_kind
 from ftdm_assets.provenance.comparison import environment_differences, package_differences
 from ftdm_assets.provenance.digests import folder_digest
 from ftdm_assets.provenance.environment import commit, now
-from ftdm_assets.provenance.statements import Manifest, Reproduction
+from ftdm_assets.provenance.reproduction import Reproduction
+from ftdm_assets.provenance.statements import Manifest
 from ftdm_assets.provenance.store import ArtifactStore, StoreError
 from ftdm_assets.release_settings import ServingSettings
 from serving.engine import EngineError

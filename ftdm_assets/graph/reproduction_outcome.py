@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ftdm_assets.provenance.statements import ReproductionOutcome
+from ftdm_assets.provenance.reproduction import ReproductionOutcome
 from golden.statistics import wilson_interval
 
 _SHOWN = 8

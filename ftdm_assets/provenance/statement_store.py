@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 
 from ftdm_assets.provenance import files
 from ftdm_assets.provenance.digests import json_digest
-from ftdm_assets.provenance.statements import Publication, Reproduction, SignOff, Verdict
+from ftdm_assets.provenance.publication import Publication
+from ftdm_assets.provenance.reproduction import Reproduction
+from ftdm_assets.provenance.statements import SignOff, Verdict
 
 S = TypeVar("S")
 

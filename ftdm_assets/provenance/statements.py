@@ -7,8 +7,6 @@ Invariants:
   threshold and the outcome. It says nothing about any other digest.
 * A sign-off names the digest of the dataset or scores that a person looked at, and of every record
   shown.
-* A publication names the digest that was pushed, and the repository and commit that hold it.
-* A reproduction names the digest of the version whose training was run again.
 """
 
 from collections.abc import Mapping
@@ -21,13 +19,10 @@ STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 MANIFEST_TYPE = "urn:ftdm:manifest:v1"
 VERDICT_TYPE = "urn:ftdm:verdict:v1"
 SIGN_OFF_TYPE = "urn:ftdm:sign-off:v1"
-PUBLICATION_TYPE = "urn:ftdm:publication:v1"
-REPRODUCTION_TYPE = "urn:ftdm:reproduction:v1"
 # The key of a manifest's ``run`` that keeps the access record's head when the artifact was made.
 ACCESS_LOG = "access_log"
 
 Severity = Literal["block", "warn"]
-ReproductionOutcome = Literal["bit_for_bit", "same_scores", "not_reproduced"]
 
 
 @dataclass(frozen=True)
@@ -189,102 +184,6 @@ class SignOff:
         digest, predicate = parts_of(statement, SIGN_OFF_TYPE)
         answers = tuple(predicate.pop("answers"))
         return SignOff(digest=digest, answers=answers, **predicate)
-
-
-@dataclass(frozen=True)
-class Publication:
-    """An artifact was pushed to a private repository, and verified there.
-
-    Attributes:
-        digest: the artifact's digest.
-        hub: the Hub's address; ``repository`` is ``ORG/NAME`` there.
-        commit: the commit that holds it, under the tag ``tag``.
-        rows: how many records it has.
-        by: the person, as given by ``FTDM_ACTOR``; ``user`` is the system's user.
-        pushed_at: ISO 8601 time in UTC with microseconds.
-    """
-
-    asset: str
-    model: str
-    digest: str
-    hub: str
-    repository: str
-    commit: str
-    tag: str
-    rows: int
-    by: str
-    user: str
-    pushed_at: str
-
-    def statement(self) -> dict[str, Any]:
-        """Return the in-toto statement."""
-        predicate = asdict(self)
-        del predicate["digest"]
-        return statement_of(
-            PUBLICATION_TYPE, {f"{self.model}/{self.asset}": self.digest}, predicate
-        )
-
-    @staticmethod
-    def from_statement(statement: Mapping[str, Any]) -> "Publication":
-        """Read a publication back.
-
-        Raises:
-            ValueError: if the statement is not a publication of this version.
-        """
-        digest, predicate = parts_of(statement, PUBLICATION_TYPE)
-        return Publication(digest=digest, **predicate)
-
-
-@dataclass(frozen=True)
-class Reproduction:
-    """What came of running a registered version's training again.
-
-    Attributes:
-        digest: the registered version's digest.
-        outcome: ``bit_for_bit`` (the same digests), ``same_scores`` (other digests, an accuracy
-            within the interval of the evaluation) or ``not_reproduced``.
-        recorded: digests of adapter and merged model as the manifests have them.
-        made: those of the reproduction.
-        differences: entries of the environment that differ: ``entry``, ``recorded``, ``now``.
-        scores: accuracy then and now with the interval of then; blank where not compared.
-        environment: the environment of the reproduction.
-        code: git commit of the code that ran the training again.
-        seconds: how long it took.
-    """
-
-    asset: str
-    model: str
-    digest: str
-    version: str
-    outcome: ReproductionOutcome
-    reason: str
-    recorded: Mapping[str, str]
-    made: Mapping[str, str]
-    differences: tuple[Mapping[str, Any], ...]
-    scores: Mapping[str, Any]
-    environment: Mapping[str, Any]
-    code: str
-    seconds: float
-    finished_at: str
-
-    def statement(self) -> dict[str, Any]:
-        """Return the in-toto statement."""
-        predicate = {**asdict(self), "differences": [dict(one) for one in self.differences]}
-        del predicate["digest"]
-        return statement_of(
-            REPRODUCTION_TYPE, {f"{self.model}/{self.asset}": self.digest}, predicate
-        )
-
-    @staticmethod
-    def from_statement(statement: Mapping[str, Any]) -> "Reproduction":
-        """Read a reproduction back.
-
-        Raises:
-            ValueError: if the statement is not a reproduction of this version.
-        """
-        digest, predicate = parts_of(statement, REPRODUCTION_TYPE)
-        differences = tuple(predicate.pop("differences"))
-        return Reproduction(digest=digest, differences=differences, **predicate)
 
 
 def statement_of(
