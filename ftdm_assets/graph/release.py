@@ -45,8 +45,9 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             description="The version that production serves on at least two replicas; the "
             "previous one is kept warm.",
             build=_build_deployed,
-            version="2",
-            config=settings.serving.model_dump(exclude={"drill"}),
+            # 3: answers are held to the form that the registered version carries.
+            version="3",
+            config=settings.serving.model_dump(exclude={"drill", "constrained"}),
             deps=("registered_version",),
             memoised=False,
             gated=True,
@@ -133,6 +134,8 @@ def _started(
         serving.max_model_len,
         prediction.DTYPE,
         CacheTerms(**serving.cache.model_dump()),
+        # Versions that were registered before there was a form were scored without.
+        version.get("form", {}),
     )
     try:
         return deployment.start_version(
