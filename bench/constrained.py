@@ -2,8 +2,9 @@
 
 Run as `python -m bench.constrained MODEL FOLDER`: FOLDER is a merged model of that domain model
 (`ftdm trace VERSION` names its digest, `store/artifacts/model` of the home folder has it). The
-engine is started as production starts it, and asked by the client of canary and pytest. Free and
-held take turns after one pass that warms the engine, so that both find the same prefixes cached.
+engine is started as production starts a replica, on its share of the cores, and asked by the client
+of canary and pytest. Free and held take turns after one pass that warms the engine, so that both
+find the same prefixes cached.
 `--told` puts instruction and form into a system message, as for a model that was not trained.
 """
 
@@ -26,6 +27,7 @@ from golden.harness import examine
 from golden.json_values import canonical_text
 from gpu_steps.engine_process import Engine, running_engine
 from gpu_steps.reporting import PlainReporter
+from serving.deployment import split_cores
 from serving.engine import engine_command
 from serving.health import free_port
 
@@ -45,8 +47,12 @@ def main() -> None:
     model = load_model(options.model)
     examples = sorted(read_golden(model).examples, key=lambda one: one.example_id)
     length = model.settings.serving.max_model_len * (2 if options.told else 1)
+    share = split_cores(model.settings.serving.replicas)[0]
     command = engine_command(
-        options.folder, _SERVED, free_port(), cores=None, max_model_len=length, dtype=DTYPE
+        *(options.folder, _SERVED, free_port()),
+        cores=list(share) if share else None,
+        max_model_len=length,
+        dtype=DTYPE,
     )
     form = form_of({**model.task_config(), "constrained": True})
     asking = _asking(model, command.base_url, options.concurrency, {})
@@ -67,7 +73,7 @@ def _passes(
     for name in ("free", "held", "held"):
         began = time.perf_counter()
         ask_blocking(examples[:1], kinds[name])
-        print(f"one question, {name}: {time.perf_counter() - began:.3f} s")
+        print(f"one question, {name}: {time.perf_counter() - began:.3f} s", flush=True)
     ask_blocking(examples, kinds["free"])
     for name in ("free", "held") * options.passes:
         began = time.perf_counter()
@@ -77,7 +83,8 @@ def _passes(
             f"{name}: {scores.correct} of {scores.total} right, {model.task_kind().headline} "
             f"{scores.headline:.3f}, {scores.invalid} invalid, {len(taken.answers.cut_off)} cut "
             f"off; p50 {latency['p50_s']:.3f} s, p95 {latency['p95_s']:.3f} s, "
-            f"{len(examples) / seconds:.1f} requests/s"
+            f"{len(examples) / seconds:.1f} requests/s",
+            flush=True,
         )
 
 

@@ -16,6 +16,8 @@ from ftdm_assets.provenance.gate import EVIDENCE
 from ftdm_assets.provenance.lineage import REGISTERED
 from ftdm_assets.provenance.statements import InputRef, Manifest
 from ftdm_assets.registries.mlflow_registry import RegistryError
+from serving.admission import AdmissionError
+from serving.deployment import VersionSpec
 from serving.pointer import PointerStore
 from serving.versions import Version
 from tests.graph.stage import Stage
@@ -192,3 +194,26 @@ def test_a_version_that_nobody_signed_is_not_deployed(
         stage.build(DEPLOYED)
     with PointerStore(stage.reading.home) as pointers:
         assert pointers.versions() == []
+
+
+@pytest.mark.parametrize("registered", [{"form": {"choice": ["b"]}}, {"form": {}}, {}])
+def test_production_is_held_to_what_was_evaluated_not_to_the_settings_of_today(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, registered: dict[str, object]
+) -> None:
+    store, specs = stage.reading.store, []
+    weights = store.put_files("model", {"model.safetensors": b"weights"})
+    known = {"version": FIRST, "digest": weights.digest, **registered}
+    document = store.put_document("version", known)
+    made = manifest(REGISTERED, document.digest, kind="version", facts={"version": FIRST})
+    store.set_head("demo", REGISTERED, store.add_manifest(made))
+
+    def start(_: Path, spec: VersionSpec, **__: object) -> None:
+        specs.append(spec)
+        raise AdmissionError("not today")
+
+    monkeypatch.setattr("serving.stack.up", lambda *_, **__: None)
+    monkeypatch.setattr("serving.deployment.start_version", start)
+    with pytest.raises(ValueError, match="not today"):
+        stage.build(DEPLOYED)
+    assert stage.graph.model.answer_form() == {"choice": ["a", "b"]}
+    assert [spec.form for spec in specs] == [registered.get("form", {})]

@@ -23,8 +23,8 @@ from tests.serving.cache_support import CHAT, Bench, chat, events, put, word
 from tests.serving.serving_support import MODEL, digest_of, unasked
 from tests.serving.test_single_flight import ask_all, waits
 
-LABELS = {"choice": ["b", "a", "ü"]}
-SCHEMA = {"json": {"type": "object", "properties": {"z": {}, "a": {}}}}
+LABELS: dict[str, Any] = {"choice": ["b", "a", "ü"]}
+SCHEMA: dict[str, Any] = {"json": {"type": "object", "properties": {"z": {}, "a": {}}}}
 VERSION = Version(
     *(MODEL, f"{MODEL}-v0001", digest_of("1"), Path("/no"), "served", 2048, "bfloat16"),
     form=LABELS,
@@ -186,7 +186,7 @@ def test_requests_in_flight_are_joined_for_the_same_form_only(bench: Bench) -> N
 
 def test_a_form_that_changes_meanwhile_is_that_of_the_answer() -> None:
     """What is kept under one form's name was never computed with another."""
-    forms = [LABELS, SCHEMA]
+    forms: list[dict[str, Any]] = [LABELS, SCHEMA]
     sent: list[Any] = []
 
     def resolve() -> Version:
