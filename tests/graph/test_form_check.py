@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ftdm_assets.answer_form import form_of, problem_of, unwritable
+from ftdm_assets.graph import evaluation
 from ftdm_assets.graph.plan import Built, Outcome
 from ftdm_assets.model_folder import load_model
 from golden.extraction import canonical_output
@@ -88,6 +89,14 @@ def test_the_answer_for_i_do_not_say_is_one_too() -> None:
 def test_scores_of_before_there_was_a_form_were_free() -> None:
     assert form_of({"labels": ["a", "b"]}) == form_of({"schema": SCHEMA}) == {}
     assert form_of({"style": {}, "constrained": False}) == {}
+
+
+@pytest.mark.parametrize("name", ["support_tickets", "order_extraction"])
+def test_what_the_scores_record_makes_the_form_again(name: str) -> None:
+    model = load_model(name)
+    (scores,) = (plan for plan in evaluation.assets(model) if plan.name == "eval_scores")
+    recorded = json.loads(json.dumps(scores.config))
+    assert json.dumps(form_of(recorded)) == json.dumps(model.answer_form()) != "{}"
 
 
 def test_every_right_answer_of_the_shipped_orders_can_be_written() -> None:
