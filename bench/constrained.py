@@ -31,7 +31,7 @@ from serving.deployment import split_cores
 from serving.engine import engine_command
 from serving.health import free_port
 
-_SERVED, _START_S = "bench", 600.0
+_SERVED, _START_S, _ANSWER_S = "bench", 600.0, 600.0
 
 
 def main() -> None:
@@ -92,7 +92,9 @@ def _asking(
     model: ModelFolder, base_url: str, concurrency: int, form: Mapping[str, Any]
 ) -> AskSettings:
     asking = candidate_asking(_SERVED, model.settings.task.max_new_tokens, form)
-    return replace(asking, base_url=f"{base_url}/v1", concurrency=concurrency)
+    url = f"{base_url}/v1"
+    # Beside other work, JSON may take long.
+    return replace(asking, base_url=url, concurrency=concurrency, timeout_s=_ANSWER_S)
 
 
 def _told(model: ModelFolder) -> str:
