@@ -5,7 +5,6 @@ Run as `python -m bench.constrained MODEL FOLDER`: FOLDER is a merged model of t
 engine is started as production starts a replica, on its share of the cores, and asked by the client
 of canary and pytest. Free and held take turns after one pass that warms the engine, so that both
 find the same prefixes cached.
-`--told` puts instruction and form into a system message, as for a model that was not trained.
 """
 
 import argparse
@@ -17,14 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from ftdm_assets.answer_form import form_of
-from ftdm_assets.graph.baseline import json_form, label_form
 from ftdm_assets.graph.labels import read_golden
 from ftdm_assets.graph.prediction import DTYPE, candidate_asking
 from ftdm_assets.model_folder import ModelFolder, load_model
 from golden.client import AskSettings, ask_blocking
 from golden.examples import Example
 from golden.harness import examine
-from golden.json_values import canonical_text
 from gpu_steps.engine_process import Engine, running_engine
 from gpu_steps.reporting import PlainReporter
 from serving.deployment import split_cores
@@ -42,22 +39,18 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=8)
     parser.add_argument("--passes", type=int, default=2, help="of each kind")
     parser.add_argument("--examples", type=int, help="the first ones only")
-    parser.add_argument("--told", action="store_true")
     options = parser.parse_args()
     model = load_model(options.model)
     examples = sorted(read_golden(model).examples, key=lambda one: one.example_id)
-    length = model.settings.serving.max_model_len * (2 if options.told else 1)
     share = split_cores(model.settings.serving.replicas)[0]
     command = engine_command(
         *(options.folder, _SERVED, free_port()),
         cores=list(share) if share else None,
-        max_model_len=length,
+        max_model_len=model.settings.serving.max_model_len,
         dtype=DTYPE,
     )
     form = form_of({**model.task_config(), "constrained": True})
     asking = _asking(model, command.base_url, options.concurrency, {})
-    if options.told:
-        asking = replace(asking, system=_told(model))
     with tempfile.TemporaryDirectory(prefix="ftdm-bench-") as work:
         log, engine = Path(work) / "engine.log", Engine(**asdict(command))
         with running_engine(engine, log, _START_S, PlainReporter("bench")):
@@ -95,14 +88,6 @@ def _asking(
     url = f"{base_url}/v1"
     # Beside other work, JSON may take long.
     return replace(asking, base_url=url, concurrency=concurrency, timeout_s=_ANSWER_S)
-
-
-def _told(model: ModelFolder) -> str:
-    if model.settings.task.kind == "extraction":
-        form = json_form(canonical_text(model.schema()), model.schema(), "structured_outputs")
-    else:
-        form = label_form(model.taxonomy(), "structured_outputs")
-    return form.prompt(model.settings.task.instruction, [])
 
 
 if __name__ == "__main__":
