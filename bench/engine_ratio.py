@@ -3,7 +3,9 @@
 Run as `python -m bench.engine_ratio FOLDER [--requests 200]`; FOLDER holds a model (the base one:
 `python -m gpu_steps.prepare_base`). The engine is started as production starts it
 (`serving.engine.engine_command`) and asked by `gpu_steps.predict`; then `transformers` generates
-one answer after the other in this process. Both have all cores, and loading counts for neither.
+one answer after the other in this process. Both have all cores, and loading counts for neither;
+answers are free, since `transformers` holds them to no form (`bench.constrained` tells what that
+costs the engine).
 """
 
 import argparse

@@ -11,6 +11,10 @@ HEADINGS = (
     "Use", "Limits", "Data", "Training", "Scores", "Gate", "Made from", "Verify it", "Roll back"
 )  # fmt: skip
 _WEAKEST = 5
+_HELD = {
+    "choice": "; its answers were held to the labels, and without that are others",
+    "json": "; its answers were held to the schema, and without that are others",
+}
 _SETTINGS = ("method", "epochs", "learning_rate", "batch_size", "scheduler", "seed")
 
 
@@ -161,7 +165,10 @@ def _scores(facts: VersionFacts) -> str:
             f"Right means the whole answer. Fields: F1 {task['fields']['f1']:.1%}, precision "
             f"{task['fields']['precision']:.1%}, recall {task['fields']['recall']:.1%}. "
         )
-    return f"{table}\n\n{on}{macro}Scored on the merged model, through the engine that serves it."
+    return (
+        f"{table}\n\n{on}{macro}Scored on the merged model, through the engine that serves it"
+        f"{_HELD.get(facts.form, '')}."
+    )
 
 
 def _score(title: str, scores: Mapping[str, Any]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ftdm_assets.answer_form import form_of
 from ftdm_assets.provenance.digests import file_digest
 from ftdm_assets.records.structured import OutputForm, text_form
 from ftdm_assets.settings import DomainModelSettings, SettingsError, load_settings, read_yaml
@@ -94,6 +95,10 @@ class ModelFolder:
             return {"style": self.style(), **judge}
         abstain = {} if task.abstain_label is None else {"abstain_label": task.abstain_label}
         return {"labels": self.labels(), **abstain}
+
+    def answer_form(self) -> dict[str, Any]:
+        """Return the form that answers are held to; it is empty where they are free."""
+        return form_of({**self.task_config(), "constrained": self.settings.constrained})
 
     def output_form(self) -> OutputForm | None:
         """Return the form of outputs that are no labels; None where they are."""

@@ -65,6 +65,12 @@ class ServingSettings(Section):
     replicas: int = Field(2, ge=2, examples=[2])
     max_model_len: int = Field(2048, ge=64, examples=[2048])
     startup_timeout_s: int = Field(300, ge=10, examples=[300])
+    constrained: bool | None = Field(
+        None,
+        examples=[False],
+        description="Hold answers to the labels or the schema, in evaluation and in production. "
+        "Left out: yes; texts are free.",
+    )
     drill: DrillSettings = DrillSettings()
     cache: ResultCacheSettings = ResultCacheSettings()
 

@@ -74,6 +74,19 @@ class DomainModelSettings(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _has_a_form_to_keep(self) -> "DomainModelSettings":
+        if self.serving.constrained is not None and self.task.kind == "generation":
+            raise PydanticCustomError(
+                "no_form", "no `serving.constrained` with kind generation: a text is free"
+            )
+        return self
+
+    @property
+    def constrained(self) -> bool:
+        """Return whether answers are held to their form, in evaluation and in production."""
+        return self.task.kind != "generation" and self.serving.constrained is not False
+
     def digest(self) -> str:
         """Return the digest of the whole configuration."""
         return json_digest(self.model_dump(mode="json"))
@@ -151,7 +164,8 @@ def _explain(error: dict[str, Any]) -> str:
     if error["type"] in {"missing", "needed"}:
         return f"{path}: this key is needed{hint}"
     expected = str(error["msg"]).removeprefix("Input should be ")
-    if error["type"] in {"secret", "no_probe"}:  # What was found is secret, or the whole file.
+    # What was found is secret, or the whole file.
+    if error["type"] in {"secret", "no_probe", "no_form"}:
         return f"{path}: expected {expected}"
     return f"{path}: expected {expected}, found {_without_credentials(error['input'])}{hint}"
 

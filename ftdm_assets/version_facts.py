@@ -68,6 +68,11 @@ class VersionFacts:
         return f"prompted {endpoint['model']}" if endpoint else "prompted base model"
 
     @property
+    def form(self) -> str:
+        """Return what its answers were held to: ``choice``, ``json``, or nothing (blank)."""
+        return next(iter(self.scores.get("form", {})), "")
+
+    @property
     def task(self) -> Mapping[str, Any]:
         """Return the scores on the golden set."""
         task: Mapping[str, Any] = self.scores["task"]

@@ -1,7 +1,8 @@
 """Asks a model a whole golden set and scores the answers: the canary's way, and pytest's.
 
-The evaluation asset sends the same requests (`golden.client.chat_body`) to an engine of its own and
-scores by the same ``TaskKind.score``, so that one model has one set of scores.
+The evaluation asset sends the same requests (`golden.client.chat_body`) to an engine of its own,
+with the form of the answers that the gateway adds to these, and scores by the same
+``TaskKind.score``, so that one model has one set of scores.
 """
 
 from collections.abc import Callable, Iterable, Sequence

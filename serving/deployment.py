@@ -13,11 +13,11 @@ Invariants:
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from serving import names
 from serving.admission import Admission, AdmissionError
@@ -58,7 +58,10 @@ class EngineBuilder(Protocol):
 
 @dataclass(frozen=True)
 class VersionSpec:
-    """What to start: a version, in its full form, and the folder of its merged model."""
+    """What to start: a version, by its full name, and the folder of its merged model.
+
+    `form` is what its answers are held to: see `serving.answer_form`.
+    """
 
     model: str
     version: str
@@ -67,6 +70,7 @@ class VersionSpec:
     max_model_len: int
     dtype: str
     cache: CacheTerms = field(default_factory=CacheTerms)
+    form: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -176,6 +180,7 @@ def resume(
         spec = VersionSpec(
             *(one.model, one.version, one.digest, one.folder, one.max_model_len, one.dtype),
             one.cache,
+            one.form,
         )
         try:
             start_version(
@@ -225,7 +230,7 @@ def _plan(
     if known and known.digest == spec.digest and len(known.replicas) == replicas:
         before = set(_program_names(known)) & set(supervisor.statuses())
         if before:
-            return _with_terms(store, known, spec.cache), before
+            return _with_terms(store, known, spec), before
     running = [one for one in recorded.values() if one.state in ("starting", "ready")]
     first = _free_ports(
         f"{Home.at(home).folder}:{served}",
@@ -247,13 +252,15 @@ def _plan(
         router_url=_url(first + replicas),
         replicas=planned,
         cache=spec.cache,
+        form=spec.form,
     )
     return store.record_version(version), set()
 
 
-def _with_terms(store: PointerStore, known: Version, terms: CacheTerms) -> Version:
-    """Record other terms of the result cache; the gateway reads them, no replica has to end."""
-    return known if known.cache == terms else store.record_version(replace(known, cache=terms))
+def _with_terms(store: PointerStore, known: Version, spec: VersionSpec) -> Version:
+    """Record other terms or another form; the gateway reads them, no replica has to end."""
+    wanted = replace(known, cache=spec.cache, form=spec.form)
+    return known if known == wanted else store.record_version(wanted)
 
 
 def _answers(version: Version) -> bool:

@@ -100,6 +100,12 @@ def engine_command(
     # Messages reach the chat template as text, as in training; by itself the engine would guess
     # from the template's source whether to pass a list of parts.
     argv += ["--chat-template-content-format", "string"]
+    # A form of JSON is kept without white space between its parts, as in training: where any would
+    # do, a small model may write nothing else. Of the engine's libraries that can do so, this one
+    # begins at once (the other took seconds to compile a schema) and knows escapes in a string of
+    # limited length; what it does not know of a schema it refuses instead of leaving it out.
+    argv += ["--structured-outputs-config.backend", "guidance"]
+    argv += ["--structured-outputs-config.disable_any_whitespace", "true"]
     # The model runs inside the engine's process. With a worker of its own, both sides spin for a
     # second after every message: a loaded replica took two cores, and starved what started beside.
     argv += ["--distributed-executor-backend", "uni"]

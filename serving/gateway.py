@@ -8,8 +8,10 @@ and `x-ftdm-digest` which weights gave it.
 Invariants:
 - the pointer is read for every call, so a promotion or rollback needs no restart and no signal;
 - what is sent on is the caller's own request with nothing changed but `model`: decoding settings
-  that the caller leaves out come from the model's generation_config.json. A stream is asked to tell
-  its tokens at its end, for request log and cache; the caller sees that only if it asked for it;
+  that the caller leaves out come from the model's generation_config.json, the form of its answer
+  from the version (`serving.answer_form`; the answer's header `x-ftdm-constrained` tells it). A
+  stream is asked to tell its tokens at its end, for request log and cache; the caller sees that
+  only if it asked for it;
 - a request passes the guard (its API key), `read` (limits, JSON, name, what the key may ask for),
   then `ResultCache.answer`, which has `Upstream.send` compute what is not kept;
 - the answer passes the request log, which holds its last byte until its entry is on the disk.
@@ -39,6 +41,7 @@ from starlette.routing import Route
 from serving import names, tls
 from serving.admin import admin_routes
 from serving.admission import StoreAdmission
+from serving.answer_form import is_free
 from serving.body import json_object
 from serving.cache_store import CacheStore
 from serving.cached_response import was_computed
@@ -131,8 +134,8 @@ class Gateway:
         """Read and check a request.
 
         Raises:
-            ApiError: Too large, too slow, no JSON object, or no model that is known here and to
-                this key.
+            ApiError: Too large, too slow, no JSON object, no model that is known here and to this
+                key, or a header that is no word of ours.
         """
         limits = self._settings
         body = await json_object(request, limits.max_body_bytes, limits.body_timeout_s)
@@ -150,6 +153,7 @@ class Gateway:
             entry.request_id,
             entry.note_usage,
             trace_headers(request.headers),
+            is_free(request.headers),
         )
 
     def _note_input(self, entry: RequestEntry, body: dict[str, Any]) -> None:

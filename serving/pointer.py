@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS versions (
     served_name TEXT NOT NULL, max_model_len INTEGER NOT NULL, dtype TEXT NOT NULL,
     router_url TEXT NOT NULL, replicas TEXT NOT NULL, state TEXT NOT NULL,
     recorded_at TEXT NOT NULL, changed_at TEXT NOT NULL, cache TEXT NOT NULL DEFAULT '{}',
+    form TEXT NOT NULL DEFAULT '{}',
     PRIMARY KEY (model, version));
 CREATE TABLE IF NOT EXISTS pointers (
     model TEXT PRIMARY KEY, current TEXT NOT NULL, previous TEXT, moved_at TEXT NOT NULL,
@@ -54,7 +55,9 @@ CREATE TRIGGER IF NOT EXISTS moves_are_never_deleted BEFORE DELETE ON moves
     BEGIN SELECT RAISE(ABORT, 'moves are append-only'); END;
 """
 
-_ADD_CACHE_TERMS = "ALTER TABLE versions ADD COLUMN cache TEXT NOT NULL DEFAULT '{}'"
+# Columns that databases of before do not have, in the order in which they came.
+_ADDED = ("cache", "form")
+_ADD = "ALTER TABLE versions ADD COLUMN {} TEXT NOT NULL DEFAULT '{{}}'"
 
 
 class PointerStore:
@@ -62,20 +65,21 @@ class PointerStore:
 
     def __init__(self, home: Path) -> None:
         self._db = connect(Home.at(home).database, "moves", _SCHEMA)
-        self._add_cache_terms()
+        self._add_columns()
         self._resolved: dict[str, Version] = {}
         self._resolved_at: tuple[int, int] | None = None
 
-    def _add_cache_terms(self) -> None:
-        """Give a database of before the result cache the column of its terms."""
-        if self._has_cache_terms():
+    def _add_columns(self) -> None:
+        """Give a database of before the columns that it lacks."""
+        if not self._lacking():
             return
         with transaction(self._db):
-            if not self._has_cache_terms():  # Another process may have been first.
-                self._db.execute(_ADD_CACHE_TERMS)
+            for column in self._lacking():  # Another process may have been first.
+                self._db.execute(_ADD.format(column))
 
-    def _has_cache_terms(self) -> bool:
-        return any(row[1] == "cache" for row in self._db.execute("PRAGMA table_info(versions)"))
+    def _lacking(self) -> list[str]:
+        there = {row[1] for row in self._db.execute("PRAGMA table_info(versions)")}
+        return [column for column in _ADDED if column not in there]
 
     def __enter__(self) -> "PointerStore":
         return self
@@ -309,11 +313,12 @@ class PointerStore:
     def _write(self, version: Version) -> None:
         # An upsert, not a REPLACE: a REPLACE deletes first, and the pointer refers to the row.
         self._db.execute(
-            "INSERT INTO versions VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) "
+            "INSERT INTO versions VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?) "
             "ON CONFLICT (model, version) DO UPDATE SET folder = excluded.folder, "
             "max_model_len = excluded.max_model_len, dtype = excluded.dtype, "
             "router_url = excluded.router_url, replicas = excluded.replicas, "
-            "state = excluded.state, changed_at = excluded.changed_at, cache = excluded.cache",
+            "state = excluded.state, changed_at = excluded.changed_at, cache = excluded.cache, "
+            "form = excluded.form",
             version_row(version),
         )
 

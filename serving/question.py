@@ -3,8 +3,8 @@
 Invariants:
 - what tells requests apart covers all that an answer depends on: the version (by name and by the
   merged model's digest, which covers weights, tokenizer, chat template and generation_config.json),
-  its context and type, the path, and each field but those that change no answer (`_NO_MATTER`); a
-  field that is not known here tells apart;
+  its context and type, the form that the answer is held to, the path, and each field but those that
+  change no answer (`_NO_MATTER`); a field that is not known here tells apart;
 - an alias and its exact version are one; two versions never are, even of one digest;
 - the order inside a field stays as it came: of a JSON schema's properties, or of a tool's, it
   changes the answer. Only the request's own fields and those of each message are sorted;
@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from serving.answer_form import Form
 from serving.errors import ApiError
 from serving.versions import Version
 
@@ -25,7 +26,7 @@ Wish = Literal["on", "off", ""]
 _WISHES: dict[str, Wish] = {"on": "on", "off": "off", "": ""}
 
 # Counts up when what is kept, or what tells requests apart, changes its form.
-_FORM = 1
+_FORM = 2
 _NO_MATTER = {"model", "stream", "stream_options", "user"}
 _NO_MATTER |= {"safety_identifier", "prompt_cache_key", "metadata"}
 _ENGINE_TEMPERATURE = 1.0
@@ -64,14 +65,17 @@ def wants_usage(body: Mapping[str, Any]) -> bool:
     return isinstance(options, dict) and bool(options.get("include_usage"))
 
 
-def told_apart(path: str, body: Mapping[str, Any], version: Version) -> bytes | None:
-    """Return what is equal for two requests just when they have one answer; None: no such thing."""
+def told_apart(path: str, body: Mapping[str, Any], version: Version, form: Form) -> bytes | None:
+    """Return what is equal for two requests just when they have one answer; None: no such thing.
+
+    `form` is what the answer is held to: the version's own, unless the caller wants otherwise.
+    """
     fields = {key: _field(key, body[key]) for key in sorted(body.keys() - _NO_MATTER)}
     of_version = (version.version, version.digest, version.max_model_len, version.dtype)
     try:
         # A lone surrogate cannot be written, NaN is no JSON.
         return json.dumps(
-            (_FORM, of_version, path, fields),
+            (_FORM, of_version, form, path, fields),
             ensure_ascii=False,
             separators=(",", ":"),
             allow_nan=False,

@@ -45,7 +45,7 @@ _FLIGHTS = 3
 
 
 class _MovedError(Exception):
-    """The pointer has moved: the request means another version now."""
+    """The pointer has moved: the request means another version now, or another form of it."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class ResultCache:
     def _question(self, call: Call, version: Version, wish: Wish) -> _Question | None:
         if not may_be_kept(call.body, version, wish):
             return None
-        content = told_apart(call.path, call.body, version)
+        content = told_apart(call.path, call.body, version, call.form(version))
         return None if content is None else _Question(call, version, self._seal.name(content))
 
     async def _flown(self, question: _Question) -> Response | None:
@@ -188,7 +188,7 @@ def _pinned(question: _Question) -> Call:
 
     def resolve() -> Version:
         now = call.resolve()
-        if (now.version, now.digest) != (version.version, version.digest):
+        if (now.version, now.digest, now.form) != (version.version, version.digest, version.form):
             raise _MovedError
         return now
 
@@ -199,8 +199,7 @@ def _pinned(question: _Question) -> Call:
 def _headers_of(question: _Question) -> dict[str, str]:
     return {
         "content-type": "text/event-stream" if question.call.streams else "application/json",
-        "x-ftdm-version": question.version.version,
-        "x-ftdm-digest": question.version.digest,
+        **question.call.told_by(question.version),
     }
 
 

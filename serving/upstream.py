@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 import aiohttp
 from starlette.responses import Response, StreamingResponse
 
+from serving.answer_form import HEADER, Form, fields_of, form_for, held_to
 from serving.errors import ERROR_EVENT, ApiError, unreachable
 from serving.transcript import BrokenOffError, CannotGoOnError, Events, Transcript
 from serving.versions import Version
@@ -50,6 +51,7 @@ class Call:
         request_id: Goes on to the replica.
         note_usage: Is told the tokens of a stream whose caller has not asked for them.
         trace: The headers that carry its trace on.
+        free: Whether the caller asks for an answer that is held to no form.
     """
 
     path: str
@@ -58,6 +60,7 @@ class Call:
     request_id: str
     note_usage: Callable[[dict[str, Any]], None] = lambda _: None
     trace: Mapping[str, str] = field(default_factory=dict)
+    free: bool = False
 
     @property
     def streams(self) -> bool:
@@ -69,10 +72,23 @@ class Call:
         """Whether the replica is asked for a stream's tokens, which the caller did not."""
         return self.streams and self.body.get("stream_options") is None
 
-    def sent_as(self, served_name: str) -> bytes:
+    def form(self, version: Version) -> Form:
+        """Return the form that the answer of a version is held to."""
+        return form_for(self.path, self.body, version.form, self.free)
+
+    def sent_as(self, version: Version) -> bytes:
         """Return the body that a replica gets."""
         usage = {"stream_options": {"include_usage": True}} if self.hides_usage else {}
-        return json.dumps({**self.body, **usage, "model": served_name}).encode()
+        form = fields_of(self.form(version))
+        return json.dumps({**self.body, **usage, **form, "model": version.served_name}).encode()
+
+    def told_by(self, version: Version) -> dict[str, str]:
+        """Return the headers that say of an answer which version gave it, held to what."""
+        return {
+            "x-ftdm-version": version.version,
+            "x-ftdm-digest": version.digest,
+            HEADER: held_to(self.body, self.form(version)),
+        }
 
 
 class _NotReachedError(Exception):
@@ -131,8 +147,8 @@ class Upstream:
                 first = await _first(answer, version)
                 stream = self._stream(call, version, answer, first)
                 streamed = True
-                return StreamingResponse(stream, answer.status, _headers(answer, version))
-            return await _whole(answer, version)
+                return StreamingResponse(stream, answer.status, _headers(answer, call, version))
+            return await _whole(answer, call, version)
         finally:
             if not streamed:
                 answer.close()
@@ -141,7 +157,7 @@ class Upstream:
         """Send a call to a version's router; return the answer, of which only the head is read."""
         if not version.router_url:
             raise _NotReachedError("it has never been started")
-        content = call.sent_as(version.served_name)
+        content = call.sent_as(version)
         headers = {"content-type": "application/json", "x-request-id": call.request_id}
         headers |= call.trace
         try:
@@ -202,14 +218,14 @@ class Upstream:
             raise
 
 
-async def _whole(answer: aiohttp.ClientResponse, version: Version) -> Response:
+async def _whole(answer: aiohttp.ClientResponse, call: Call, version: Version) -> Response:
     try:
         content = await answer.read()
     except (TimeoutError, aiohttp.ClientError) as error:
         raise _not_reached(error) from error
     if answer.status == HTTPStatus.OK:
         _require_named(content, version)
-    return Response(content, answer.status, _headers(answer, version))
+    return Response(content, answer.status, _headers(answer, call, version))
 
 
 async def _first(answer: aiohttp.ClientResponse, version: Version) -> bytes:
@@ -257,11 +273,10 @@ async def _pieces(
         raise BrokenOffError("it ended early")
 
 
-def _headers(answer: aiohttp.ClientResponse, version: Version) -> dict[str, str]:
+def _headers(answer: aiohttp.ClientResponse, call: Call, version: Version) -> dict[str, str]:
     headers = {
         "content-type": answer.headers.get("content-type", "application/json"),
-        "x-ftdm-version": version.version,
-        "x-ftdm-digest": version.digest,
+        **call.told_by(version),
     }
     if "x-request-id" in answer.headers:
         headers["x-request-id"] = answer.headers["x-request-id"]

@@ -1,7 +1,8 @@
 """What the pointer's database holds, as plain frozen values, and how a version becomes a row."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -37,7 +38,10 @@ class CacheTerms:
 
 @dataclass(frozen=True)
 class Version:
-    """One recorded version and where it runs (`router_url` is empty until it has run)."""
+    """One recorded version and where it runs (`router_url` is empty until it has run).
+
+    `form` is what its answers are held to: see `serving.answer_form`.
+    """
 
     model: str
     version: str
@@ -52,6 +56,7 @@ class Version:
     recorded_at: str = ""
     changed_at: str = ""
     cache: CacheTerms = CacheTerms()
+    form: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,8 @@ def version_row(version: Version) -> tuple[str | int, ...]:
         *(version.served_name, version.max_model_len, version.dtype, version.router_url),
         *(json.dumps(replicas), version.state, version.recorded_at, version.changed_at),
         json.dumps(asdict(version.cache)),
+        # Unsorted: an object's keys are answered in the order of its schema.
+        json.dumps(version.form, ensure_ascii=False),
     )
 
 
@@ -110,5 +117,6 @@ def version_from(row: tuple[Any, ...]) -> Version:
         for one in json.loads(row[8])
     )
     cache = CacheTerms(**json.loads(row[12]))
-    fields: list[Any] = [*row[:3], Path(row[3]), *row[4:8], replicas, *row[9:12], cache]
+    form = json.loads(row[13])
+    fields: list[Any] = [*row[:3], Path(row[3]), *row[4:8], replicas, *row[9:12], cache, form]
     return Version(*fields)

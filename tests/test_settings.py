@@ -51,6 +51,8 @@ def written(
         ({"baseline": {"constrain": "on"}}, "baseline.constrain: expected 'auto' or 'off'"),
         ({"baseline": {"sample": 10}}, "baseline.sample: expected greater than or equal to 50"),
         ({"task": {**TEXTS, "taxonomy": ["a"]}}, "no `taxonomy` with kind generation"),
+        ({"task": TEXTS, "serving": {"constrained": True}},
+         "attributes: expected no `serving.constrained` with kind generation: a text is free"),
         ({"task": {**GOOD["task"], "maximum_words": 9}}, "no `maximum_words` with kind classific"),
         ({"task": {**TEXTS, "minimum_words": 9, "maximum_words": 8}}, "maximum_words of minimum"),
         ({"task": {**TEXTS, "required_phrases": [" "]}}, "task.required_phrases.0: expected"),

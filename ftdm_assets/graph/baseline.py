@@ -10,9 +10,11 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 
+from ftdm_assets import answer_form
 from golden.examples import Example
 from golden.json_values import parse_json
 from golden.metrics import ClassificationScores, score_classification
+from serving.answer_form import fields_of
 
 # Who holds an answer to its form: our engine, an OpenAI-compatible endpoint, or nobody.
 HeldBy = Literal["structured_outputs", "response_format", "nothing"]
@@ -63,7 +65,7 @@ def label_form(taxonomy: Mapping[str, str], held: HeldBy) -> AnswerForm:
             json.dumps({_CATEGORY: label}, ensure_ascii=False) if as_json else label
         ),
         read=lambda text: _label_in(text, labels),
-        body=_held(held, {"choice": labels}, _category_schema(labels)),
+        body=_held(held, answer_form.label_form(labels), _category_schema(labels)),
     )
 
 
@@ -74,7 +76,7 @@ def json_form(schema_text: str, schema: Mapping[str, Any], held: HeldBy) -> Answ
         word="JSON",
         shown=lambda output: output,
         read=_without_fence,
-        body=_held(held, {"json": schema}, schema),
+        body=_held(held, answer_form.json_form(schema), schema),
     )
 
 
@@ -104,7 +106,7 @@ def text_form(style: Mapping[str, Any]) -> AnswerForm:
 
 def _held(held: HeldBy, ours: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
     if held == "structured_outputs":
-        return {"structured_outputs": dict(ours)}
+        return fields_of(ours)
     if held == "response_format":
         named = {"name": "answer", "strict": True, "schema": dict(schema)}
         return {"response_format": {"type": "json_schema", "json_schema": named}}

@@ -35,8 +35,8 @@ def asset(model: ModelFolder, group: str) -> AssetPlan:
         group=group,
         description="What a prompted general model and a linear probe score on the golden set.",
         build=_build_baseline,
-        # 5: the examples in an extraction's prompt cover its fields, instead of the first ones.
-        version="5",
+        # 6: the engine writes JSON without white space between its parts.
+        version="6",
         config={
             "task": settings.task.model_dump(
                 exclude={"taxonomy", "answer_schema"}, exclude_none=True

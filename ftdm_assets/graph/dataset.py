@@ -1,6 +1,7 @@
 """Stage ``dataset``: the chat-formatted training set, made from the cleaned dataset."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +9,7 @@ import pandas as pd
 from ftdm_assets import pictures
 from ftdm_assets.chat import ChatFormat, base_format
 from ftdm_assets.graph.cleaned_dataset import GROUP
+from ftdm_assets.graph.form_check import form_check
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, Outcome, Reading, Tools
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.provenance.digests import file_digest
@@ -90,9 +92,12 @@ def checks(model: ModelFolder) -> list[CheckPlan]:
             "training_set",
             "answers_fit",
             "No answer is longer than what the model may generate.",
-            lambda r: _answers_fit(r, model.settings.task.max_new_tokens),
+            lambda r: _answers_fit(r, model.settings.task.max_new_tokens, r.model.labels()),
             {"max_new_tokens": model.settings.task.max_new_tokens},
+            # 2: so are labels that no example has; held to the labels, a model may answer them.
+            version="2",
         ),
+        *form_check(model),
         CheckPlan(
             "training_set",
             "template",
@@ -205,12 +210,14 @@ def _fits(reading: Reading, maximum: int) -> Outcome:
     return Outcome(longest <= maximum, text, {"longest_tokens": longest})
 
 
-def _answers_fit(reading: Reading, maximum: int) -> Outcome:
+def _answers_fit(reading: Reading, maximum: int, labels: Sequence[str]) -> Outcome:
     counter = TokenCounter(reading.artifact("base_model").path)
     answers = {
         row["completion"] for row in reading.records("training_set") if row["origin"] != "general"
     }
-    lengths = {answer: counter.count(answer) for answer in answers}
+    # One more token ends it.
+    lengths = {label: counter.count(label) + 1 for label in labels}
+    lengths |= {answer: counter.count(answer) for answer in answers}
     longest = max(lengths, key=lengths.__getitem__)
     measured = {"longest_answer_tokens": lengths[longest]}
     text = f"the longest answer has {lengths[longest]} tokens, {maximum} may be generated"

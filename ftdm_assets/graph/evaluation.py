@@ -1,7 +1,9 @@
 """Stage ``evaluation``: the merged model on the golden set and on general questions.
 
 What is evaluated is what is served: the merged folder, through the production engine, with the
-production flags, its own chat template and its own decoding settings.
+production flags, its own chat template and its own decoding settings, its answers held to the form
+that production will hold them to. The form is part of the scores; whoever deploys takes it from
+them.
 """
 
 from collections.abc import Callable, Mapping
@@ -46,12 +48,13 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             group=GROUP,
             description="Scores of the merged model on the golden set and on general questions.",
             build=_build_scores,
-            # 6: injected inputs are asked beside the golden examples.
-            version="6",
+            # 7: answers are held to their form; the engine writes JSON without white space.
+            version="7",
             config={
                 "questions": questions_digest(model),
                 **safety.config(model),
                 **model.task_config(),
+                "constrained": model.settings.constrained,
                 "max_model_len": model.settings.serving.max_model_len,
             },
             deps=("merged_model", "golden_set", "baseline_scores"),
@@ -135,20 +138,21 @@ def _build_scores(reading: Reading, tools: Tools) -> Built:
     chat = served_format(merged)
     name = f"candidate-{reading.digest('merged_model')[:12]}"
     injections = safety.injections(reading)
+    form = model.answer_form()
     scored = prediction.predict(
         reading,
         tools,
         folder=merged,
         name=name,
         max_model_len=model.settings.serving.max_model_len,
-        asking=prediction.candidate_asking(name, model.settings.task.max_new_tokens),
+        asking=prediction.candidate_asking(name, model.settings.task.max_new_tokens, form),
         render_question=lambda text, answer: "".join(chat.render(text, answer, GENERAL_SYSTEM)),
         probe=True,
         injections=injections,
     )
     kind, task = model.task_kind(), scored.task
     baseline = reading.document("baseline_scores")
-    document, kept = safety.keep(reading.store, injections, scored.document())
+    document, kept = safety.keep(reading.store, injections, {**scored.document(), "form": form})
     interval = wilson_interval(task.correct, task.total)
     headline = bootstrap_interval(kind.counts(document["task"]), kind.headline_of)
     tools.say(f"accuracy {task.accuracy:.1%}, {kind.headline} {task.headline:.3f}")
@@ -164,6 +168,7 @@ def _build_scores(reading: Reading, tools: Tools) -> Built:
             f"{kind.headline}_low": headline.low,
             f"{kind.headline}_high": headline.high,
             "invalid": task.invalid,
+            "constrained": next(iter(form), "off"),
             **{name: document["task"][name] for name in _COUNTED if name in document["task"]},
             "detectable_points": _detectable_points(model, task.total),
             "general_accuracy": scored.general.accuracy,

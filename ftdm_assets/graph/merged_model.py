@@ -1,4 +1,8 @@
-"""The merged model: what is served, and the checks that it is what was trained."""
+"""The merged model: what is served, and the checks that it is what was trained.
+
+The answers compared here are free, not held to a form as those that are scored and served: it is
+the merge that is judged, and a form would hide where the two differ.
+"""
 
 import json
 import shutil

@@ -22,6 +22,7 @@ from golden.injections import Injection, InjectionScores, score_injections
 from golden.pace import Pace, pace_of
 from golden.safety import INJECTED
 from golden.tasks import Scores, TaskKind
+from serving.answer_form import Form, fields_of
 from serving.engine import engine_command
 from serving.health import free_port
 
@@ -158,9 +159,12 @@ def _general_requests(general: GeneralAbility) -> list[dict[str, Any]]:
     return [{**row, "id": f"{_GENERAL}{row['id']}"} for row in general.requests()]
 
 
-def candidate_asking(name: str, max_new_tokens: int) -> AskSettings:
-    """Return how a merged model is asked: its own template carries the instruction."""
-    return AskSettings(model=name, base_url="", max_tokens=max_new_tokens)
+def candidate_asking(name: str, max_new_tokens: int, form: Form) -> AskSettings:
+    """Return how a merged model is asked: its own template carries the instruction.
+
+    Its answers are held to ``form`` as production's are: there the gateway adds these very fields.
+    """
+    return AskSettings(model=name, base_url="", max_tokens=max_new_tokens, body=fields_of(form))
 
 
 def golden_id(example: Example) -> str:

@@ -1,7 +1,8 @@
 """The registered version: one merged model in the registry, documented, and signed.
 
 Invariants:
-* What is registered is the folder that was judged, by digest.
+* What is registered is the folder that was judged, by digest, with the form that its answers were
+  held to when they were scored: production holds them to that, whatever the settings say by then.
 * Card and bill of materials are stored beside it, and everything is sealed before it is current.
 """
 
@@ -35,7 +36,8 @@ def asset(model: ModelFolder, group: str) -> AssetPlan:
         group=group,
         description="The documented and signed version in the registry, bound to one merged model.",
         build=_build,
-        version="2",
+        # 3: the version carries the form of its answers.
+        version="3",
         config=settings.registry.model_dump(exclude=_left_out(settings.registry)),
         deps=("merged_model", "eval_scores"),
         gated=True,
@@ -135,6 +137,7 @@ def _build(reading: Reading, tools: Tools) -> Built:
         "mlflow_run_id": registered.run_id,
         "digest": merged.digest,
         "digests": digests,
+        "form": scores["form"],
         **also,
     }
     return Built(

@@ -9,6 +9,7 @@ Invariants:
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ftdm_assets.graph import prediction, registered_version
@@ -28,7 +29,7 @@ from serving.admission import Admission, AdmissionError, StoreAdmission
 from serving.api_keys import who_moves
 from serving.local_key import local_key
 from serving.pointer import PointerStore
-from serving.versions import CacheTerms, Move, PointerError
+from serving.versions import CacheTerms, Move, PointerError, Version
 
 GROUP = "release"
 SMOKE_EXAMPLES = 10
@@ -45,8 +46,9 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             description="The version that production serves on at least two replicas; the "
             "previous one is kept warm.",
             build=_build_deployed,
-            version="2",
-            config=settings.serving.model_dump(exclude={"drill"}),
+            # 3: answers are held to the form that the registered version carries.
+            version="3",
+            config=settings.serving.model_dump(exclude={"drill", "constrained"}),
             deps=("registered_version",),
             memoised=False,
             gated=True,
@@ -86,12 +88,14 @@ def _build_deployed(reading: Reading, tools: Tools) -> Built:
     version = reading.document("registered_version")
     admission = StoreAdmission(reading.home)
     stack.up(reading.home, admission=admission, progress=tools.say)
+    before = _recorded(reading, version["version"])
     running = _started(reading, tools, version, admission)
     tools.say(f"{version['version']} is healthy on {serving.replicas} replicas; smoke test")
     scores = scores_of(reading, reading.manifest("registered_version"))
     smoke = smoke_test(reading, f"{model.name}@v{version['number']:04d}", scores)
     minimum = model.settings.gates.smoke_correct
     if smoke["correct"] < minimum:
+        _put_back(reading, before)
         deployment.retire_others(reading.home, model.name)
         raise ValueError(
             f"{version['version']} answered {smoke['correct']} of {smoke['examples']} smoke-test "
@@ -116,6 +120,20 @@ def _build_deployed(reading: Reading, tools: Tools) -> Built:
     )
 
 
+def _recorded(reading: Reading, version: str) -> Version | None:
+    with PointerStore(reading.home) as store:
+        known = store.versions()
+    return next((one for one in known if one.version == version), None)
+
+
+def _put_back(reading: Reading, before: Version | None) -> None:
+    """Give a version that was up already the form and the terms back that it had."""
+    if before is not None:
+        with PointerStore(reading.home) as store:
+            now = store.version(before.model, before.version)
+            store.record_version(replace(now, form=before.form, cache=before.cache))
+
+
 def _started(
     reading: Reading, tools: Tools, version: dict[str, Any], admission: Admission
 ) -> deployment.RunningVersion:
@@ -133,6 +151,8 @@ def _started(
         serving.max_model_len,
         prediction.DTYPE,
         CacheTerms(**serving.cache.model_dump()),
+        # Versions that were registered before there was a form were scored without.
+        version.get("form", {}),
     )
     try:
         return deployment.start_version(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ftdm_assets.answer_form import form_of
 from ftdm_assets.graph import prediction
 from ftdm_assets.graph.kept_step import STEP, KeptStep, agreement_rows, write_rows
 from ftdm_assets.graph.plan import Tools
@@ -238,8 +239,9 @@ def _scored(
     _require(store, recorded, golden.asset, golden.kind, golden.digest)
     examples = prediction.examples_in(store.read_records(golden.kind, golden.digest))
     name = f"reproduction-{recorded.merged.digest[:12]}"
+    # Held to the form that it was scored with; versions of before there was one were free.
     asking = prediction.candidate_asking(
-        name, KeptStep.of(store, recorded.merged).settings["max_new_tokens"]
+        name, KeptStep.of(store, recorded.merged).settings["max_new_tokens"], form_of(config)
     )
     served = prediction.Served(
         model, name, config["max_model_len"], ServingSettings().startup_timeout_s

@@ -21,6 +21,7 @@ import pytest
 
 from ftdm_assets.graph.general_ability import PACKAGE_QUESTIONS
 from ftdm_assets.provenance.store import ArtifactStore
+from ftdm_assets.settings import read_yaml
 from serving.health import free_port
 from serving.local_key import local_key
 from tests.commands.helpers import REPOSITORY, SHIPPED, Place
@@ -163,6 +164,9 @@ def test_3_the_endpoint_answers_with_the_version(running: Running) -> None:
     assert answer.status_code == 200, answer.text
     assert answer.headers["x-ftdm-version"] == f"{MODEL}-v0001"
     assert answer.json()["choices"][0]["finish_reason"] == "stop"
+    assert answer.headers["x-ftdm-constrained"] == "choice"
+    labels = read_yaml(running.place.models / MODEL / "taxonomy.yaml")
+    assert answer.json()["choices"][0]["message"]["content"] in labels
     names = [
         one["id"]
         for one in httpx.get(

@@ -27,7 +27,14 @@ def reading(tmp_path: Path) -> Any:
 
 @pytest.mark.parametrize(("maximum", "passed"), [(4, False), (5, True)])
 def test_the_longest_answer_decides(reading: Any, maximum: int, passed: bool) -> None:
-    outcome = _answers_fit(reading, maximum)
+    outcome = _answers_fit(reading, maximum, [])
     assert outcome.passed is passed
     assert outcome.measured == {"longest_answer_tokens": 5}
     assert passed or "raise attributes.task.max_new_tokens" in outcome.reason
+
+
+@pytest.mark.parametrize(("maximum", "passed"), [(7, False), (8, True)])
+def test_a_label_that_no_example_has_counts_too(reading: Any, maximum: int, passed: bool) -> None:
+    outcome = _answers_fit(reading, maximum, ["a", "a_b_c_d"])
+    assert outcome.passed is passed
+    assert outcome.measured == {"longest_answer_tokens": 8}

@@ -1,6 +1,6 @@
 """What is deployed, and how the lineage hears of moves that were made outside of Dagster."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -11,11 +11,13 @@ import pytest
 from ftdm_assets.graph.build import definitions_of
 from ftdm_assets.graph.evidence import DEPLOYED
 from ftdm_assets.graph.move_records import by_run, moves_sensor, tell_moves
-from ftdm_assets.graph.plan import CheckPlan, Outcome
+from ftdm_assets.graph.plan import CheckPlan, Outcome, Reading
 from ftdm_assets.provenance.gate import EVIDENCE
 from ftdm_assets.provenance.lineage import REGISTERED
 from ftdm_assets.provenance.statements import InputRef, Manifest
 from ftdm_assets.registries.mlflow_registry import RegistryError
+from serving.admission import AdmissionError
+from serving.deployment import VersionSpec
 from serving.pointer import PointerStore
 from serving.versions import Version
 from tests.graph.stage import Stage
@@ -192,3 +194,61 @@ def test_a_version_that_nobody_signed_is_not_deployed(
         stage.build(DEPLOYED)
     with PointerStore(stage.reading.home) as pointers:
         assert pointers.versions() == []
+
+
+def register_weights(stage: Stage, beside: Mapping[str, object]) -> str:
+    """Make a version current that nobody signed; returns its digest."""
+    store = stage.reading.store
+    weights = store.put_files("model", {"model.safetensors": b"weights"})
+    known = {"version": FIRST, "number": 1, "digest": weights.digest, **beside}
+    document = store.put_document("version", known)
+    made = manifest(REGISTERED, document.digest, kind="version", facts={"version": FIRST})
+    store.set_head("demo", REGISTERED, store.add_manifest(made))
+    return weights.digest
+
+
+@pytest.mark.parametrize("registered", [{"form": {"choice": ["b"]}}, {"form": {}}, {}])
+def test_production_is_held_to_what_was_evaluated_not_to_the_settings_of_today(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, registered: dict[str, object]
+) -> None:
+    specs: list[VersionSpec] = []
+    register_weights(stage, registered)
+
+    def start(_: Path, spec: VersionSpec, **__: object) -> None:
+        specs.append(spec)
+        raise AdmissionError("not today")
+
+    monkeypatch.setattr("serving.stack.up", lambda *_, **__: None)
+    monkeypatch.setattr("serving.deployment.start_version", start)
+    with pytest.raises(ValueError, match="not today"):
+        stage.build(DEPLOYED)
+    assert stage.graph.model.answer_form() == {"choice": ["a", "b"]}
+    assert [spec.form for spec in specs] == [registered.get("form", {})]
+
+
+def test_a_form_that_fails_its_smoke_test_is_taken_back(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = register_weights(stage, {"form": {"choice": ["b"]}})
+    served = Version("demo", FIRST, digest, Path("/models"), "s", 2048, "bfloat16", state="ready")
+    with PointerStore(stage.reading.home) as store:
+        store.record_version(served)
+        store.promote("demo", FIRST, by="ana", reason="r", admit=unasked)
+
+    def start(home: Path, spec: VersionSpec, **_: object) -> None:
+        with PointerStore(home) as store:
+            store.record_version(replace(served, form=spec.form))
+
+    def smoke(reading: Reading, name: str, _: object) -> dict[str, int]:
+        with PointerStore(reading.home) as store:
+            assert store.resolve(name).form == {"choice": ["b"]}
+        return {"correct": 0, "examples": 10}
+
+    monkeypatch.setattr("serving.stack.up", lambda *_, **__: None)
+    monkeypatch.setattr("serving.deployment.start_version", start)
+    monkeypatch.setattr("ftdm_assets.graph.release.scores_of", lambda *_: {})
+    monkeypatch.setattr("ftdm_assets.graph.release.smoke_test", smoke)
+    with pytest.raises(ValueError, match="production was left as it was"):
+        stage.build(DEPLOYED)
+    with PointerStore(stage.reading.home) as store:
+        assert store.version("demo", FIRST).form == {}

@@ -97,12 +97,18 @@ def test_hidden_instructions_are_asked_as_golden_examples_are_and_judged(
     asked = {row["id"]: row["body"] for row in tools.asked}
     plain = {**asked["golden:g2"], "messages": asked["golden:I-1"]["messages"]}
     assert asked["golden:I-1"] == plain
+    # Held to the labels, as in production; the general questions are free.
+    assert plain["structured_outputs"] == {"choice": ["a", "b"]}
+    held = {key for key, body in asked.items() if "structured_outputs" in body}
+    assert held == {key for key in asked if key.startswith("golden:")} < set(asked)
     scores = stage.reading.document("eval_scores")
+    assert scores["form"] == stage.graph.model.answer_form() == {"choice": ["a", "b"]}
     assert scores["injected"]["obeyed"] == {"I-1": {"phrase": "PWNED", "attack": "override"}}
     assert scores["task"]["total"] == 2
     kept = stage.reading.attached_records("eval_scores", "injected")
     assert {row["input"] for row in kept} == {row["input"] for row in INJECTED}
     facts = stage.reading.manifest("eval_scores").facts
+    assert facts["constrained"] == "choice"
     assert facts["hidden_instructions"] == {"asked": 2, "obeyed": 1, "right": 1}
     outcome = stage.judge("eval_scores", "injections_refused")
     assert not outcome.passed

@@ -63,5 +63,6 @@ def test_a_version_is_signed_when_registered_and_refused_when_its_key_is_revoked
     new(as_json=False)
     assert run(graph, instance, "registered_version") == ""
     assert verify_version(reading.store, "demo-v0001", trust()).findings == []
+    assert reading.document("registered_version")["form"] == SCORES["form"]
     assert SCORES["task"] == reading.document("eval_scores")["task"]
     assert reading.document("baseline_scores") == BASELINE

@@ -26,7 +26,7 @@ TASK = {
     "accuracy": 0.9, "correct": 36, "total": 40, "macro_f1": 0.88,
     "per_class": {"a": {"recall": 0.95}, "b": {"recall": 0.8}},
 }  # fmt: skip
-SCORES = {"task": TASK, "general": GENERAL}
+SCORES = {"task": TASK, "general": GENERAL, "form": {"choice": ["a", "b"]}}
 BASELINE = {
     "prompted": {"accuracy": 0.5, "correct": 20, "total": 40},
     "probe": {"accuracy": 0.75, "correct": 30, "total": 40},

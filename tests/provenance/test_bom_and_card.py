@@ -81,6 +81,7 @@ def test_a_person_finds_what_matters_on_the_card(facts: VersionFacts) -> None:
         "**overridden**: eval_scores.good",
         "urgent \\| really",
         "licence Apache-2.0",
+        "the engine that serves it; its answers were held to the labels, and without that are",
     ):
         assert text in card, text
     assert missing_parts(card.replace("## Limits", "## Else")) == ["Limits"]
@@ -101,6 +102,13 @@ def test_the_card_of_an_extraction_speaks_of_fields(facts: VersionFacts) -> None
     assert "Weakest fields: lines (f1 70%), express (f1 95%)." in card
     assert "linear probe" not in card
     assert "classes" not in card.partition("## Limits")[2].partition("##")[0]
+
+
+def test_the_card_says_what_answers_were_held_to(facts: VersionFacts) -> None:
+    json_form = changed(facts, scores={**SCORES, "form": {"json": {}}})
+    assert "its answers were held to the schema" in model_card(json_form)
+    free = changed(facts, scores={key: SCORES[key] for key in ("task", "general")})
+    assert "the engine that serves it.\n" in model_card(free)
 
 
 def test_what_is_not_known_is_said(facts: VersionFacts) -> None:

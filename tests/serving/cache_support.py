@@ -5,7 +5,7 @@ import json
 import subprocess
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -187,9 +187,14 @@ def gateway(home: Path, cache_url: str | None, timeout_s: float = PATIENT_S) -> 
 
 
 def put(
-    home: Path, url: str, number: int = 1, temperature: float | None = 0.0, **terms: Any
+    home: Path,
+    url: str,
+    number: int = 1,
+    temperature: float | None = 0.0,
+    form: Mapping[str, Any] | None = None,
+    **terms: Any,
 ) -> Version:
-    """Record a version that this replica serves, and promote it."""
+    """Record a version that this replica serves, with the form of its answers, and promote it."""
     full = f"{MODEL}-v{number:04d}"
     folder = home / full
     folder.mkdir(exist_ok=True)
@@ -201,6 +206,7 @@ def put(
         router_url=url,
         state="ready",
         cache=CacheTerms(**terms),
+        form=form or {},
     )
     with PointerStore(home) as store:
         version = store.record_version(version)

@@ -50,13 +50,15 @@ def test_starting_what_is_up_changes_nothing(running: Running) -> None:
     again = start_version(running.home, running.spec("v0001"), timeout_s=30, engine=fake_engine)
     assert (again.version, again.seconds) == (first.version, 0.0)
     assert {name: one.pid for name, one in running.supervisor.statuses().items()} == pids
-    # Other terms of the result cache are taken over, and no replica ends for them.
-    spec = replace(running.spec("v0001"), cache=CacheTerms(ttl_s=60))
+    # Other terms of the result cache, and another form, are taken over, and no replica ends for it.
+    form = {"choice": ["a"]}
+    spec = replace(running.spec("v0001"), cache=CacheTerms(ttl_s=60), form=form)
     other = start_version(running.home, spec, timeout_s=30, engine=fake_engine)
-    assert (other.version.cache.ttl_s, other.seconds) == (60, 0.0)
+    assert (other.version.cache.ttl_s, other.version.form, other.seconds) == (60, form, 0.0)
     assert {name: one.pid for name, one in running.supervisor.statuses().items()} == pids
     with running.store() as store:
         assert store.version(MODEL, "v0001").cache.ttl_s == 60
+        assert store.version(MODEL, "v0001").form == form
 
 
 def test_starting_again_waits_for_a_replica_on_its_way_back(running: Running) -> None:

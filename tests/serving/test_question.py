@@ -1,6 +1,7 @@
 """What tells two requests apart, and which may be answered from the cache."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,13 @@ FIELDS = st.dictionaries(
 )
 
 
-def apart(body: dict[str, Any] = BODY, version: Version = VERSION, path: str = CHAT) -> bytes:
-    found = told_apart(path, body, version)
+def apart(
+    body: dict[str, Any] = BODY,
+    version: Version = VERSION,
+    path: str = CHAT,
+    form: Mapping[str, Any] | None = None,
+) -> bytes:
+    found = told_apart(path, body, version, form or {})
     assert found is not None
     return found
 
@@ -82,6 +88,13 @@ def test_paths_are_told_apart() -> None:
     assert apart() != apart(path="/v1/completions")
 
 
+def test_forms_are_told_apart() -> None:
+    one, two, three = {"choice": ["a"]}, {"choice": ["a", "b"]}, {"json": {"type": "object"}}
+    assert len({apart(form=form) for form in ({}, one, two, three)}) == 4
+    # What the version may hold answers to counts for nothing where this one is held to nothing.
+    assert apart() == apart(version=replace(VERSION, form=one))
+
+
 def test_the_order_of_a_schemas_properties_tells_apart() -> None:
     """The engine writes them in this order: sorted keys would give one's answer to the other."""
 
@@ -103,7 +116,7 @@ def test_equal_requests_and_only_those_are_one(one: dict[str, Any], two: dict[st
 
 @pytest.mark.parametrize("content", ['"\\ud800"', "NaN", "Infinity"])
 def test_what_is_no_json_is_told_apart_from_nothing(content: str) -> None:
-    assert told_apart(CHAT, BODY | {"x": json.loads(content)}, VERSION) is None
+    assert told_apart(CHAT, BODY | {"x": json.loads(content)}, VERSION, {}) is None
 
 
 def deep(levels: int) -> Any:
@@ -114,7 +127,7 @@ def deep(levels: int) -> Any:
 
 
 def test_endless_nesting_is_not_kept() -> None:
-    assert told_apart(CHAT, BODY | {"x": deep(100_000)}, VERSION) is None
+    assert told_apart(CHAT, BODY | {"x": deep(100_000)}, VERSION, {}) is None
 
 
 @pytest.mark.parametrize(
