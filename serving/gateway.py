@@ -1,9 +1,9 @@
 """The gateway: the one address that callers use, in the OpenAI API's form, on loopback.
 
 `python -m serving.gateway --home HOME --port PORT`. Paths: `/v1/chat/completions`,
-`/v1/completions`, `/v1/models`, `/health`, and those of `serving.admin`. The `model` field names a
-domain model (production), `NAME@v0007` or `NAME@previous`; every answer says in `x-ftdm-version`
-and `x-ftdm-digest` which weights gave it.
+`/v1/completions`, `/v1/models`, `/openapi.json` (which describes them all), `/health`, and those of
+`serving.admin`. The `model` field names a domain model (production), `NAME@v0007` or
+`NAME@previous`; every answer says in `x-ftdm-version` and `x-ftdm-digest` which weights gave it.
 
 Invariants:
 - the pointer is read for every call, so a promotion or rollback needs no restart and no signal;
@@ -36,12 +36,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from serving import names, tls
+from serving import names, openapi, tls
 from serving.admin import admin_routes
 from serving.admission import StoreAdmission
 from serving.body import json_object
 from serving.cache_store import CacheStore
 from serving.cached_response import was_computed
+from serving.connection import ConnectionLimits, bounded
 from serving.engine import HOST
 from serving.errors import ApiError, model_not_found
 from serving.guard import Guard, GuardMiddleware, check_model
@@ -202,6 +203,7 @@ def create_app(settings: GatewaySettings, around: Sequence[Middleware] = ()) -> 
         Route("/v1/models", _handler("models")),
         Route("/v1/models/{name}", _handler("model")),
         Route("/health", _handler("health")),
+        Route(openapi.PATH, openapi.endpoint),
         *admin_routes(settings.home, StoreAdmission(settings.home)),
     ]
     handlers: Any = {
@@ -210,7 +212,7 @@ def create_app(settings: GatewaySettings, around: Sequence[Middleware] = ()) -> 
         ClientDisconnect: _gone,
         Exception: _bug,
     }
-    return Starlette(
+    app = Starlette(
         routes=routes,
         middleware=[
             *around,
@@ -221,6 +223,9 @@ def create_app(settings: GatewaySettings, around: Sequence[Middleware] = ()) -> 
         lifespan=lifespan,
         exception_handlers=handlers,
     )
+    # A redirect would lead to where the caller's own Host header says.
+    app.router.redirect_slashes = False
+    return app
 
 
 def _handler(name: str) -> Any:
@@ -236,7 +241,7 @@ async def _api_error(_: Request, error: ApiError) -> Response:
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:
-    message = f"{request.method} {request.url.path}: {error.detail}."
+    message = f"{request.method} {request.scope['path']}: {error.detail}."
     code = "not_found" if error.status_code == 404 else "invalid_request"
     headers = dict(error.headers or {})
     return ApiError(error.status_code, message, code, headers=headers).response()
@@ -247,7 +252,7 @@ async def _gone(_: Request, __: ClientDisconnect) -> Response:
 
 
 async def _bug(request: Request, error: Exception) -> Response:
-    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    _log.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
     return ApiError(500, "The gateway failed.", "internal", kind="server_error").response()
 
 
@@ -284,6 +289,8 @@ def main(arguments: list[str]) -> None:
             tls.door_of(),
             host=HOST,
             port=options.port,
+            http=bounded(ConnectionLimits()),
+            ws="none",
             access_log=False,
             log_level="warning",
             timeout_graceful_shutdown=30,
