@@ -50,6 +50,7 @@ from serving.home import CACHE_VARIABLE
 from serving.observed import observed
 from serving.otlp import trace_headers
 from serving.pointer import PointerStore
+from serving.refusals import Refusals
 from serving.request_entry import RequestEntry, input_digest, input_secret, input_text
 from serving.request_recorder import RecorderMiddleware, recorder
 from serving.result_cache import ResultCache
@@ -190,11 +191,13 @@ def create_app(settings: GatewaySettings, around: Sequence[Middleware] = ()) -> 
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         gateway, guard, writer = Gateway(settings), Guard(settings.home), recorder(settings.home)
         app.state.gateway, app.state.guard, app.state.recorder = gateway, guard, writer
+        app.state.refusals = refusals = Refusals(writer)
         try:
             yield
         finally:
             await gateway.close()
             guard.close()
+            refusals.close()
             await asyncio.to_thread(writer.close)
 
     routes = [
