@@ -152,6 +152,7 @@ class Gateway:
             entry.request_id,
             entry.note_usage,
             trace_headers(request.headers),
+            entry.key_id,
         )
 
     def _note_input(self, entry: RequestEntry, body: dict[str, Any]) -> None:

@@ -61,7 +61,8 @@ def check(
         gone = [where for where, head in heads if 0 < head.count < walk.beginning.count]
         if gone:
             report.notes.append(
-                f"{', '.join(gone)}: of a row that was pruned; give its file with --archive"
+                f"{len(gone)} heads that were kept ({gone[0]} first) are of rows that were pruned: "
+                "give their files with --archive to compare"
             )
         report.problems += [
             _told(where, head, walk)

@@ -50,6 +50,7 @@ class Call:
         request_id: Goes on to the replica.
         note_usage: Is told the tokens of a stream whose caller has not asked for them.
         trace: The headers that carry its trace on.
+        key_id: Whose it is.
     """
 
     path: str
@@ -58,6 +59,7 @@ class Call:
     request_id: str
     note_usage: Callable[[dict[str, Any]], None] = lambda _: None
     trace: Mapping[str, str] = field(default_factory=dict)
+    key_id: str = ""
 
     @property
     def streams(self) -> bool:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import typer
 
+from ftdm_assets.audit.verify import request_log_heads
 from ftdm_assets.commands import output
-from ftdm_assets.home import home
+from ftdm_assets.home import home, store
 from ftdm_assets.provenance.access_log import user
 from ftdm_assets.provenance.chain_links import Head
 from serving import request_log_prune
@@ -26,7 +27,7 @@ def verify(head: str | None, as_json: bool, archives: Sequence[Path] = ()) -> in
     """Verify the log, and return 1 with every row that is wrong."""
     log = RequestLog(home())
     kept = [("the head given by --head", _head(head))] if head else []
-    report = check(log, kept, archives)
+    report = check(log, [*request_log_heads(store()), *kept], archives)
     if as_json:
         found = asdict(report) | {"path": str(log.path), "head": str(report.head)}
         output.print_json(found | {"entries": report.head.count})

@@ -25,6 +25,8 @@ PUBLICATION_TYPE = "urn:ftdm:publication:v1"
 REPRODUCTION_TYPE = "urn:ftdm:reproduction:v1"
 # The key of a manifest's ``run`` that keeps the access record's head when the artifact was made.
 ACCESS_LOG = "access_log"
+# The key of a manifest's ``facts`` that keeps the gateway's request log's head, where it knows one.
+REQUEST_LOG = "request_log"
 
 Severity = Literal["block", "warn"]
 ReproductionOutcome = Literal["bit_for_bit", "same_scores", "not_reproduced"]

@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from ftdm_assets import home as homes
 from ftdm_assets.cli import app as commands
 from ftdm_assets.provenance.chain_links import Head
+from ftdm_assets.provenance.statements import REQUEST_LOG
 from serving import request_log_prune
 from serving.request_log import RequestLog, RequestLogError
 from serving.request_log_check import check
 from serving.request_log_prune import Pruned, prune
+from tests.provenance.samples import manifest
 from tests.serving.test_request_log import entry, tampered, written
 
 
@@ -68,7 +71,8 @@ def test_the_log_goes_on_and_is_pruned_again(tmp_path: Path) -> None:
     early = [("one", heads[1]), ("two", heads[5])]
     report = check(log, early)
     assert report.problems == []
-    assert report.notes == ["one, two: of a row that was pruned; give its file with --archive"]
+    (note,) = report.notes
+    assert "2 heads that were kept (one first) are of rows that were pruned" in note
     whole = check(log, early, [first.file, second.file])
     assert (whole.problems, whole.notes, whole.head.count) == ([], [], 12)
     wrong = check(log, [("kept", Head(2, heads[3].digest))], [first.file, second.file])
@@ -123,6 +127,24 @@ def test_who_is_stopped_before_the_deletion_prunes_again(
     again = pruned_at(tmp_path, "2026-11-04", "again.jsonl")
     assert again.sha256 == first.sha256
     assert check(log).problems == []
+
+
+def test_heads_in_manifests_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FTDM_HOME", str(tmp_path))
+    log, artifacts = written(tmp_path), homes.store()
+    made = artifacts.put_document("canary", {"a": 1})
+    facts = {REQUEST_LOG: str(log.kept_head())}
+    artifacts.add_manifest(manifest("canary_scores", made.digest, kind=made.kind, facts=facts))
+    ask = ["verify", "--request-log"]
+    assert CliRunner().invoke(commands, ask).exit_code == 0
+    log.close()
+    for path in (log.path, log.head_path):
+        path.unlink()
+    for number in range(1, 9):
+        log.append([entry(number, cached=True)])
+    shown = CliRunner().invoke(commands, ask)
+    assert shown.exit_code == 1
+    assert "of demo/canary_scores names row 7" in " ".join(shown.output.split())
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
