@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ftdm_assets.provenance.chain_links import GENESIS, Head, link
 from serving.request_entry import STREAM_BEGAN, STREAM_ENDED
@@ -159,9 +160,14 @@ class _Walk:
         elif content.get("event") == STREAM_ENDED:
             self.open_streams.discard(str(content.get("id")))
         elif content.get("event") == PRUNED:
-            told = (content.get("last"), content.get("last_digest"))
-            own = (self.beginning.count, self.beginning.digest)
-            self._explained = self._explained or told == own
+            self._explained = self._explained or self._explains(content)
+
+    def _explains(self, pruned: dict[str, Any]) -> bool:
+        """Say whether the log may begin where it does; earlier, if a prune was stopped."""
+        last, own = pruned.get("last"), self.beginning
+        if not isinstance(last, int) or own.count > last:
+            return False
+        return own.count < last or own.digest == pruned.get("last_digest")
 
 
 def _differs(head: Head, walk: _Walk) -> bool:

@@ -8,12 +8,13 @@ Invariants:
 - a log that is not whole is not pruned, and its last entry of a request always stays: the next one
   follows it.
 
-Whoever is stopped between entry and deletion finds all rows still there, and prunes again.
+Whoever is stopped between entry and deletion finds rows still there, and prunes again.
 """
 
 import hashlib
 import json
 import os
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -27,7 +28,9 @@ from serving.home import Home
 from serving.request_log import RequestLog, RequestLogError, Row
 from serving.request_log_check import PRUNED, check
 
+# The rule that is lifted and laid down again within one transaction.
 _KEEPS = "requests_are_never_deleted"
+_PART, _PAUSE_S = 10_000, 0.02
 
 
 @dataclass(frozen=True)
@@ -120,14 +123,17 @@ def _entry(pruned: Pruned, before: str, by: str) -> dict[str, Any]:
 
 
 def _delete(log: RequestLog, pruned: Pruned) -> None:
-    """Delete the rows, in a transaction that lifts the rule against it and lays it down again."""
+    """Delete the rows, a part at a time: whoever writes meanwhile waits for one part only."""
     # The log exists, so there is no schema to be made.
-    with closing(connect(log.path, "requests", "")) as db, transaction(db):
+    with closing(connect(log.path, "requests", "")) as db:
         asked = "SELECT sql FROM sqlite_master WHERE type = 'trigger' AND name = ?"
         (rule,) = db.execute(asked, (_KEEPS,)).fetchone()
-        db.execute(f"DROP TRIGGER {_KEEPS}")
-        db.execute("DELETE FROM requests WHERE number <= ?", (pruned.last,))
-        db.execute(rule)
+        for last in (*range(pruned.first + _PART - 1, pruned.last, _PART), pruned.last):
+            with transaction(db):
+                db.execute(f"DROP TRIGGER {_KEEPS}")
+                db.execute("DELETE FROM requests WHERE number <= ?", (last,))
+                db.execute(rule)
+            time.sleep(_PAUSE_S)
 
 
 def _content(row: Row) -> dict[str, Any]:

@@ -45,10 +45,11 @@ class GatewayProcess:
 
     def request(self, line: bytes, *headers: bytes, body: bytes = b"") -> bytes:
         """Send one request with the key, after which the connection ends."""
-        own = (b"Host: gateway", b"Authorization: Bearer " + self.key.encode())
-        own = (*own, b"Connection: close", *headers)
-        length = (b"Content-Length: %d" % len(body),) if body else ()
-        return self.told(b"\r\n".join((line + b" HTTP/1.1", *own, *length, b"", body)))
+        lines = [line + b" HTTP/1.1", b"Host: gateway", b"Connection: close", *headers]
+        lines.append(b"Authorization: Bearer " + self.key.encode())
+        if body:
+            lines.append(b"Content-Length: %d" % len(body))
+        return self.told(b"\r\n".join((*lines, b"", body)))
 
 
 def everything(one: socket.socket) -> bytes:

@@ -39,7 +39,7 @@ def headers_of(answer: bytes) -> dict[bytes, bytes]:
     lines = answer.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]
     pairs = [line.split(b": ", 1) for line in lines]
     assert len({name for name, _ in pairs}) == len(pairs)
-    return dict(pairs)  # type: ignore[arg-type]
+    return dict(pairs)
 
 
 @pytest.mark.parametrize(

@@ -115,17 +115,30 @@ def test_the_table_still_only_grows(tmp_path: Path) -> None:
         db.execute("DELETE FROM requests")
 
 
-def test_who_is_stopped_before_the_deletion_prunes_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("parts", [0, 2])
+def test_who_is_stopped_before_all_is_deleted_prunes_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int
 ) -> None:
-    log = written(tmp_path)
+    log, done = written(tmp_path), 0
+
+    def stop(_: float) -> None:
+        nonlocal done
+        done += 1
+        if done >= parts:
+            raise KeyboardInterrupt
+
     with monkeypatch.context() as stopped:
-        stopped.setattr(request_log_prune, "_delete", lambda *_: None)
-        first = pruned_at(tmp_path, "2026-11-04")
+        stopped.setattr(request_log_prune, "_PART", 1)
+        stopped.setattr(request_log_prune.time, "sleep", stop)
+        if parts == 0:
+            stopped.setattr(request_log_prune, "_delete", lambda *_: stop(0))
+        with pytest.raises(KeyboardInterrupt):
+            prune(tmp_path, "2026-11-04", tmp_path / "old.jsonl", "alice")
+    assert next(log.rows()).number == parts + 1
     assert check(log).problems == []
-    assert check(log, (), [first.file]).problems == []
+    assert check(log, (), [tmp_path / "old.jsonl"]).problems == []
     again = pruned_at(tmp_path, "2026-11-04", "again.jsonl")
-    assert again.sha256 == first.sha256
+    assert (again.first, again.last) == (parts + 1, 3)
     assert check(log).problems == []
 
 
