@@ -129,7 +129,7 @@ def test_who_is_stopped_before_all_is_deleted_prunes_again(
 
     with monkeypatch.context() as stopped:
         stopped.setattr(request_log_prune, "_PART", 1)
-        stopped.setattr(request_log_prune.time, "sleep", stop)
+        stopped.setattr("serving.request_log_prune.time.sleep", stop)
         if parts == 0:
             stopped.setattr(request_log_prune, "_delete", lambda *_: stop(0))
         with pytest.raises(KeyboardInterrupt):
