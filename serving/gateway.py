@@ -256,7 +256,7 @@ async def _gone(_: Request, __: ClientDisconnect) -> Response:
 
 
 async def _bug(request: Request, error: Exception) -> Response:
-    _log.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
+    _log.error("%s %r failed", request.method, request.scope["path"], exc_info=error)
     return ApiError(500, "The gateway failed.", "internal", kind="server_error").response()
 
 

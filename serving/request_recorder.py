@@ -77,7 +77,7 @@ class RecorderMiddleware:
         except Exception:
             if answer.began:
                 raise
-            _log.exception("%s %s failed", scope["method"], scope["path"])
+            _log.exception("%s %r failed", scope["method"], scope["path"])
             failed = ApiError(500, "The gateway failed.", "internal", kind="server_error")
             await failed.response()(scope, receive, answer.send)
 
