@@ -234,6 +234,9 @@ def verify(
     head: Annotated[
         str | None, typer.Option(help="A head of that log which was kept elsewhere: COUNT:DIGEST.")
     ] = None,
+    archive: Annotated[
+        list[Path] | None, typer.Option(help="Rows of the request log that were pruned; again.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compute every digest anew; check statements, signatures and the access record, offline."""
@@ -242,7 +245,9 @@ def verify(
 
         if target or access_log:
             raise typer.BadParameter("--request-log stands alone")
-        raise typer.Exit(verify_request_log(head, as_json))
+        raise typer.Exit(verify_request_log(head, as_json, archive or ()))
+    if archive:
+        raise typer.BadParameter("--archive goes with --request-log")
     from ftdm_assets.commands.verify import verify as command
 
     raise typer.Exit(command(target, access_log, head, as_json))

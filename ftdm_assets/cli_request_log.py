@@ -30,6 +30,20 @@ def request_log_export(
     raise typer.Exit(command(since))
 
 
+@request_log_app.command("prune")
+def request_log_prune(
+    before: Annotated[
+        str, typer.Option(help="Requests of before this time, in UTC: 2027-01-31, or more of it.")
+    ],
+    export: Annotated[Path, typer.Option(help="A new file that the rows are moved to; keep it.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document.")] = False,
+) -> None:
+    """Move old entries into a file; the log keeps who did it, which, and the file's SHA-256."""
+    from ftdm_assets.commands.request_log import prune as command
+
+    raise typer.Exit(command(before, export, as_json))
+
+
 @request_log_app.command("digest")
 def request_log_digest(
     request: Annotated[Path, typer.Argument(help="A request's body, as JSON.")],

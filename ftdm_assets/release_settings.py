@@ -57,6 +57,12 @@ class ResultCacheSettings(Section):
     ttl_s: int = Field(
         86_400, ge=1, le=31_536_000, examples=[3600], description="An answer is kept so long."
     )
+    shared: bool | None = Field(
+        None,
+        examples=[False],
+        description="`false`: an answer is given again to the same API key only. Left out: `false` "
+        "where `cleaning.allowed_data_class` is `restricted`.",
+    )
 
 
 class ServingSettings(Section):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from typing import Any
 
 from starlette.requests import Request
@@ -28,12 +29,20 @@ async def json_object(request: Request, most_bytes: int, timeout_s: float) -> di
         message = f"The request did not come whole within {timeout_s:g} s: send it again."
         raise ApiError(408, message, "request_timeout", headers={"connection": "close"}) from error
     try:
-        body = json.loads(content)
+        body = json.loads(content, parse_float=_number, parse_constant=_number)
     except (ValueError, RecursionError) as error:
         raise ApiError(400, f"The body is no valid JSON: {error}.", "invalid_json") from error
     if not isinstance(body, dict):
         raise ApiError(400, "The body must be a JSON object.", "invalid_json")
     return body
+
+
+def _number(text: str) -> float:
+    """Return a number that JSON has a form for; Python would read `NaN` and `1e999`, too."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is no finite number")
+    return number
 
 
 async def _content(request: Request, most_bytes: int) -> bytes:

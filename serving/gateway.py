@@ -1,9 +1,9 @@
 """The gateway: the one address that callers use, in the OpenAI API's form, on loopback.
 
 `python -m serving.gateway --home HOME --port PORT`. Paths: `/v1/chat/completions`,
-`/v1/completions`, `/v1/models`, `/health`, and those of `serving.admin`. The `model` field names a
-domain model (production), `NAME@v0007` or `NAME@previous`; every answer says in `x-ftdm-version`
-and `x-ftdm-digest` which weights gave it.
+`/v1/completions`, `/v1/models`, `/openapi.json` (which describes them all), `/health`, and those of
+`serving.admin`. The `model` field names a domain model (production), `NAME@v0007` or
+`NAME@previous`; every answer says in `x-ftdm-version` and `x-ftdm-digest` which weights gave it.
 
 Invariants:
 - the pointer is read for every call, so a promotion or rollback needs no restart and no signal;
@@ -38,13 +38,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from serving import names, tls
+from serving import names, openapi, tls
 from serving.admin import admin_routes
 from serving.admission import StoreAdmission
 from serving.answer_form import is_free
 from serving.body import json_object
 from serving.cache_store import CacheStore
 from serving.cached_response import was_computed
+from serving.connection import ConnectionLimits, bounded
 from serving.engine import HOST
 from serving.errors import ApiError, model_not_found
 from serving.guard import Guard, GuardMiddleware, check_model
@@ -52,6 +53,7 @@ from serving.home import CACHE_VARIABLE
 from serving.observed import observed
 from serving.otlp import trace_headers
 from serving.pointer import PointerStore
+from serving.refusals import Refusals
 from serving.request_entry import RequestEntry, input_digest, input_secret, input_text
 from serving.request_recorder import RecorderMiddleware, recorder
 from serving.result_cache import ResultCache
@@ -154,6 +156,7 @@ class Gateway:
             entry.note_usage,
             trace_headers(request.headers),
             is_free(request.headers),
+            entry.key_id,
         )
 
     def _note_input(self, entry: RequestEntry, body: dict[str, Any]) -> None:
@@ -193,11 +196,13 @@ def create_app(settings: GatewaySettings, around: Sequence[Middleware] = ()) -> 
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         gateway, guard, writer = Gateway(settings), Guard(settings.home), recorder(settings.home)
         app.state.gateway, app.state.guard, app.state.recorder = gateway, guard, writer
+        app.state.refusals = refusals = Refusals(writer)
         try:
             yield
         finally:
             await gateway.close()
             guard.close()
+            refusals.close()
             await asyncio.to_thread(writer.close)
 
     routes = [
@@ -206,6 +211,7 @@ def create_app(settings: GatewaySettings, around: Sequence[Middleware] = ()) -> 
         Route("/v1/models", _handler("models")),
         Route("/v1/models/{name}", _handler("model")),
         Route("/health", _handler("health")),
+        Route(openapi.PATH, openapi.endpoint),
         *admin_routes(settings.home, StoreAdmission(settings.home)),
     ]
     handlers: Any = {
@@ -214,7 +220,7 @@ def create_app(settings: GatewaySettings, around: Sequence[Middleware] = ()) -> 
         ClientDisconnect: _gone,
         Exception: _bug,
     }
-    return Starlette(
+    app = Starlette(
         routes=routes,
         middleware=[
             *around,
@@ -225,6 +231,9 @@ def create_app(settings: GatewaySettings, around: Sequence[Middleware] = ()) -> 
         lifespan=lifespan,
         exception_handlers=handlers,
     )
+    # A redirect would lead to where the caller's own Host header says.
+    app.router.redirect_slashes = False
+    return app
 
 
 def _handler(name: str) -> Any:
@@ -240,7 +249,7 @@ async def _api_error(_: Request, error: ApiError) -> Response:
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:
-    message = f"{request.method} {request.url.path}: {error.detail}."
+    message = f"{request.method} {request.scope['path']}: {error.detail}."
     code = "not_found" if error.status_code == 404 else "invalid_request"
     headers = dict(error.headers or {})
     return ApiError(error.status_code, message, code, headers=headers).response()
@@ -251,7 +260,7 @@ async def _gone(_: Request, __: ClientDisconnect) -> Response:
 
 
 async def _bug(request: Request, error: Exception) -> Response:
-    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    _log.error("%s %r failed", request.method, request.scope["path"], exc_info=error)
     return ApiError(500, "The gateway failed.", "internal", kind="server_error").response()
 
 
@@ -288,6 +297,8 @@ def main(arguments: list[str]) -> None:
             tls.door_of(),
             host=HOST,
             port=options.port,
+            http=bounded(ConnectionLimits()),
+            ws="none",
             access_log=False,
             log_level="warning",
             timeout_graceful_shutdown=30,

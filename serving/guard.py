@@ -20,6 +20,7 @@ from serving.errors import ApiError
 from serving.rate_limit import RateLimits
 
 OPEN_PATHS = frozenset({"/health"})
+_UNAUTHORIZED = 401
 
 
 class Guard:
@@ -79,6 +80,7 @@ class GuardMiddleware:
                 state["entry"].key_id, state["entry"].key_name = key.key_id, key.name
                 guard.admit(key)
             except ApiError as error:
+                state["entry"].refused = error.status == _UNAUTHORIZED
                 await error.response()(scope, receive, send)
                 return
         await self._app(scope, receive, send)
@@ -104,4 +106,6 @@ def _bearer(headers: Mapping[str, str]) -> str:
 
 
 def _refused(message: str) -> ApiError:
-    return ApiError(401, message, "invalid_api_key", headers={"www-authenticate": "Bearer"})
+    return ApiError(
+        _UNAUTHORIZED, message, "invalid_api_key", headers={"www-authenticate": "Bearer"}
+    )

@@ -52,6 +52,8 @@ class RequestEntry:
     completion_tokens: int | None = None
     input_digest: str = ""
     input: str | None = None
+    # By the guard: no key, or one that does not count.
+    refused: bool = False
 
     def content(self, event: str, latency_us: int) -> dict[str, Any]:
         """Return the entry's content; `latency_us` since the request came."""

@@ -3,7 +3,7 @@
 Invariants:
 - an entry is a line of a hash chain (`ftdm_assets.provenance.chain_links`), in a table that only
   grows (triggers refuse UPDATE and DELETE): no row can be changed, dropped, swapped or put in
-  without being found;
+  without being found. Old rows go by `serving.request_log_prune` only, which says so in the log;
 - how many rows there are, and the digest of the last, stands in a head file kept apart, written
   after them: rows cut off at the end are found as well. A log that does not fit its head, or whose
   file was put away while it is written, takes no entry;

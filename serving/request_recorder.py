@@ -5,7 +5,8 @@ Invariants:
   so, and what ends it (its last event) is held until the entry of its end is on the disk;
 - where no entry can be written, the caller gets 503 and nothing of the answer; a stream that is
   under way ends with an error event;
-- refusals are recorded like answers, and so are the gateway's own failures.
+- refusals are recorded like answers, and so are the gateway's own failures; requests without a key
+  that counts are counted together (`serving.refusals`).
 """
 
 import json
@@ -15,7 +16,7 @@ import time
 import uuid
 from pathlib import Path
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, State
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.errors import ApiError, unreachable
@@ -53,7 +54,7 @@ class RecorderMiddleware:
             return
         entry = RequestEntry(scope["path"], _request_id(Headers(scope=scope)))
         scope.setdefault("state", {})["entry"] = entry
-        answer = _Answer(entry, scope["app"].state.recorder, send)
+        answer = _Answer(entry, scope["app"].state, send)
         try:
             await self._answered(scope, receive, answer)
         finally:
@@ -76,7 +77,7 @@ class RecorderMiddleware:
         except Exception:
             if answer.began:
                 raise
-            _log.exception("%s %s failed", scope["method"], scope["path"])
+            _log.exception("%s %r failed", scope["method"], scope["path"])
             failed = ApiError(500, "The gateway failed.", "internal", kind="server_error")
             await failed.response()(scope, receive, answer.send)
 
@@ -84,8 +85,9 @@ class RecorderMiddleware:
 class _Answer:
     """One answer on its way out."""
 
-    def __init__(self, entry: RequestEntry, log: GroupCommit, send: Send) -> None:
-        self.log, self.unrecorded = log, send
+    def __init__(self, entry: RequestEntry, state: State, send: Send) -> None:
+        self._state, self.unrecorded = state, send
+        self.log: GroupCommit = state.recorder
         self._entry, self._arrived = entry, time.perf_counter()
         self._head: Message | None = None
         self.began = False
@@ -136,10 +138,16 @@ class _Answer:
             await self._open_stream()
         else:
             self._entry.note_answer(piece)
-            await self.log.write(self._content(ANSWERED))
+            await self._answered()
         self.began = True
         if self._head is not None:
             await self.unrecorded(self._head)
+
+    async def _answered(self) -> None:
+        if self._entry.refused:
+            self._state.refusals.note(self._entry)
+        else:
+            await self.log.write(self._content(ANSWERED))
 
     async def _open_stream(self) -> None:
         self._open = True

@@ -7,6 +7,7 @@ request), `joined` (computed for another one at the same time) or `off`.
 Invariants:
 - an answer is given again for the version that gave it only: the pointer is read for every request,
   and a computation that it has moved away from meanwhile is begun anew for the version it names;
+- where a version's terms say so (`shared`), an answer is given again to the key that asked only;
 - whole answers of status 200 are kept, nothing else; one that does not open or parse is none;
 - losing the store, or its being slow, costs time and no request (`CacheStore`), and a request does
   not fail because another did: it is computed anew, in the end by itself;
@@ -104,6 +105,9 @@ class ResultCache:
         if not may_be_kept(call.body, version, wish):
             return None
         content = told_apart(call.path, call.body, version, call.form(version))
+        if content is not None and not version.cache.shared:
+            # No question of all keys begins like this: they are JSON arrays.
+            content = f"{call.key_id}\n".encode() + content
         return None if content is None else _Question(call, version, self._seal.name(content))
 
     async def _flown(self, question: _Question) -> Response | None:

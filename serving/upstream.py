@@ -52,6 +52,7 @@ class Call:
         note_usage: Is told the tokens of a stream whose caller has not asked for them.
         trace: The headers that carry its trace on.
         free: Whether the caller asks for an answer that is held to no form.
+        key_id: Whose it is.
     """
 
     path: str
@@ -61,6 +62,7 @@ class Call:
     note_usage: Callable[[dict[str, Any]], None] = lambda _: None
     trace: Mapping[str, str] = field(default_factory=dict)
     free: bool = False
+    key_id: str = ""
 
     @property
     def streams(self) -> bool:

@@ -30,10 +30,16 @@ class Replica:
 
 @dataclass(frozen=True)
 class CacheTerms:
-    """Whether a version's answers may be kept, and for how many seconds at most."""
+    """Whether a version's answers may be kept, for how many seconds at most, and for whom.
+
+    Attributes:
+        shared: Whether one key's answer is another's; else no key can tell, by `hit` or by time,
+            what another has asked.
+    """
 
     enabled: bool = True
     ttl_s: int = 86_400
+    shared: bool = True
 
 
 @dataclass(frozen=True)

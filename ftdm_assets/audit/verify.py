@@ -10,6 +10,7 @@ Invariants:
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field
+from typing import Any
 
 from ftdm_assets.provenance.chain_links import Head
 from ftdm_assets.provenance.digests import folder_files
@@ -17,7 +18,7 @@ from ftdm_assets.provenance.hash_chain import ChainReport
 from ftdm_assets.provenance.lineage import REGISTERED, ancestry, registered
 from ftdm_assets.provenance.model_signature import differences
 from ftdm_assets.provenance.seal_check import Listings, SealReport, check_seals, not_signed
-from ftdm_assets.provenance.statements import ACCESS_LOG, Manifest
+from ftdm_assets.provenance.statements import ACCESS_LOG, REQUEST_LOG, Manifest
 from ftdm_assets.provenance.store import ArtifactStore, StoreError
 from ftdm_assets.provenance.trust import NOBODY, Trust
 
@@ -131,7 +132,12 @@ def _files(store: ArtifactStore, kind: str, digest: str, listings: Listings) -> 
 
 def verify_chain(store: ArtifactStore, kept: Iterable[tuple[str, Head]] = ()) -> ChainReport:
     """Check the access record against its head, the manifests' heads, and heads kept elsewhere."""
-    return store.access_log.chain.check([*_kept_in_manifests(store), *kept])
+    return store.access_log.chain.check([*_heads(store, _access_log), *kept])
+
+
+def request_log_heads(store: ArtifactStore) -> list[tuple[str, Head]]:
+    """Return the request log's heads that the manifests of all models keep, each by its place."""
+    return list(_heads(store, lambda manifest: manifest.facts.get(REQUEST_LOG)))
 
 
 def _walk(store: ArtifactStore, starts: Iterable[Start], found: Verification) -> Iterator[Manifest]:
@@ -181,12 +187,16 @@ def _statements(store: ArtifactStore, key: tuple[str, str, str], found: Verifica
             found.problems.append(str(error))
 
 
-def _kept_in_manifests(store: ArtifactStore) -> Iterator[tuple[str, Head]]:
+def _access_log(manifest: Manifest) -> Any:
+    return manifest.run.get(ACCESS_LOG)
+
+
+def _heads(store: ArtifactStore, kept_by: Callable[[Manifest], Any]) -> Iterator[tuple[str, Head]]:
     for path in sorted((store.root / "manifests").glob("*/*/*.json")):
         model, asset = path.parent.parent.name, path.parent.name
         try:
             manifest = store.manifest(model, asset, path.stem)
-            if kept := manifest.run.get(ACCESS_LOG):
+            if kept := kept_by(manifest):
                 yield f"manifest {path.stem[:12]} of {model}/{asset}", Head.parse(str(kept))
         except ValueError:
             # A changed manifest keeps nothing; the walk over the ancestry names it.

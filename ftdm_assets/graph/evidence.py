@@ -16,8 +16,10 @@ from ftdm_assets.provenance.gate import (
 )
 from ftdm_assets.provenance.lineage import REGISTERED, Node, ancestry
 from ftdm_assets.provenance.overrides import SignedOverride, overrides
+from ftdm_assets.provenance.statements import REQUEST_LOG
 from ftdm_assets.provenance.store import StoreError
 from serving.pointer import PointerStore
+from serving.request_log import RequestLog
 from serving.versions import Version
 
 PRODUCTION, GOLDEN, CANDIDATE = "production", "golden_set", "merged_model"
@@ -26,6 +28,16 @@ DEPLOYED = "deployed_version"
 
 class RefusedError(Exception):
     """The gate said no; the message gives every reason."""
+
+
+def request_log_head(reading: Reading) -> dict[str, str]:
+    """Return the request log's head at this moment, for a manifest's facts to keep.
+
+    Raises:
+        RequestLogError: if the head is damaged.
+    """
+    head = RequestLog(reading.home).kept_head()
+    return {} if head is None else {REQUEST_LOG: str(head)}
 
 
 def candidate_nodes(reading: Reading, assets: tuple[str, ...]) -> list[Node]:

@@ -4,7 +4,7 @@ import dagster as dg
 
 from ftdm_assets.graph import prediction
 from ftdm_assets.graph.answer_review import answers_check
-from ftdm_assets.graph.evidence import made_from
+from ftdm_assets.graph.evidence import made_from, request_log_head
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, GraphPlan, Outcome, Reading, Tools
 from ftdm_assets.graph.shell import asset_key, reading_of
 from ftdm_assets.model_folder import ModelFolder
@@ -96,6 +96,7 @@ def _build_canary(reading: Reading, tools: Tools) -> Built:
             "examples": scores.total,
             model.task_kind().headline: scores.headline,
             **{f"latency_{name}": seconds for name, seconds in latency.items()},
+            **request_log_head(reading),
         },
     )
 

@@ -13,15 +13,17 @@ from dataclasses import replace
 from typing import Any
 
 from ftdm_assets.graph import prediction, registered_version
-from ftdm_assets.graph.evidence import PRODUCTION, deployed_decision
+from ftdm_assets.graph.evidence import PRODUCTION, deployed_decision, request_log_head
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, GraphPlan, Outcome, Reading, Tools
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.provenance.environment import now
 from ftdm_assets.provenance.gate import gate_table
 from ftdm_assets.provenance.lineage import REGISTERED, registered
 from ftdm_assets.provenance.statements import Manifest
+from ftdm_assets.records.data_classes import DATA_CLASSES
 from ftdm_assets.registries import chosen
 from ftdm_assets.registries.mlflow_registry import RegistryError
+from ftdm_assets.settings import DomainModelSettings
 from golden.client import AskSettings, EndpointError, ask_blocking
 from golden.examples import Example
 from serving import deployment, moves, stack
@@ -115,6 +117,7 @@ def _build_deployed(reading: Reading, tools: Tools) -> Built:
             "replicas": [replica.url for replica in running.version.replicas],
             "endpoint": f"{stack.gateway_url(stack.Ports.from_environment())}/v1",
             "smoke_correct": smoke["correct"],
+            **request_log_head(reading),
         },
         tables={} if tools.decision is None else {"gate": gate_table(tools.decision.findings)},
     )
@@ -150,7 +153,7 @@ def _started(
         reading.store.find("model", version["digest"]).path,
         serving.max_model_len,
         prediction.DTYPE,
-        CacheTerms(**serving.cache.model_dump()),
+        cache_terms(model.settings),
         # Versions that were registered before there was a form were scored without.
         version.get("form", {}),
     )
@@ -165,6 +168,13 @@ def _started(
         )
     except AdmissionError as error:
         raise ValueError(str(error)) from error
+
+
+def cache_terms(settings: DomainModelSettings) -> CacheTerms:
+    """Return how a model's answers may be kept."""
+    cache, allowed = settings.serving.cache, settings.cleaning.allowed_data_class
+    shared = allowed != DATA_CLASSES[-1] if cache.shared is None else cache.shared
+    return CacheTerms(cache.enabled, cache.ttl_s, shared)
 
 
 def take_over(reading: Reading, tools: Tools, version: str, admission: Admission) -> Move:

@@ -21,6 +21,8 @@ VERDICT_TYPE = "urn:ftdm:verdict:v1"
 SIGN_OFF_TYPE = "urn:ftdm:sign-off:v1"
 # The key of a manifest's ``run`` that keeps the access record's head when the artifact was made.
 ACCESS_LOG = "access_log"
+# The key of a manifest's ``facts`` that keeps the gateway's request log's head, where it knows one.
+REQUEST_LOG = "request_log"
 
 Severity = Literal["block", "warn"]
 

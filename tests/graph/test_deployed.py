@@ -12,17 +12,20 @@ from ftdm_assets.graph.build import definitions_of
 from ftdm_assets.graph.evidence import DEPLOYED
 from ftdm_assets.graph.move_records import by_run, moves_sensor, tell_moves
 from ftdm_assets.graph.plan import CheckPlan, Outcome, Reading
+from ftdm_assets.graph.release import cache_terms
 from ftdm_assets.provenance.gate import EVIDENCE
 from ftdm_assets.provenance.lineage import REGISTERED
 from ftdm_assets.provenance.statements import InputRef, Manifest
 from ftdm_assets.registries.mlflow_registry import RegistryError
+from ftdm_assets.settings import parse_settings
 from serving.admission import AdmissionError
 from serving.deployment import VersionSpec
 from serving.pointer import PointerStore
-from serving.versions import Version
+from serving.versions import CacheTerms, Version
 from tests.graph.stage import Stage
 from tests.provenance.samples import manifest, verdict
 from tests.serving.serving_support import digest_of, unasked
+from tests.test_settings import GOOD
 
 FIRST, SECOND = "demo-v0001", "demo-v0002"
 
@@ -252,3 +255,20 @@ def test_a_form_that_fails_its_smoke_test_is_taken_back(
         stage.build(DEPLOYED)
     with PointerStore(stage.reading.home) as store:
         assert store.version("demo", FIRST).form == {}
+
+
+@pytest.mark.parametrize(
+    ("allowed", "cache", "shared"),
+    [
+        ("confidential", {}, True),
+        ("restricted", {}, False),
+        ("restricted", {"shared": True}, True),
+        ("internal", {"shared": False, "ttl_s": 5}, False),
+    ],
+)
+def test_answers_of_restricted_models_are_not_shared_by_keys(
+    allowed: str, cache: dict[str, object], shared: bool
+) -> None:
+    changes = {"cleaning": {"allowed_data_class": allowed}, "serving": {"cache": cache}}
+    terms = cache_terms(parse_settings({**GOOD, **changes}, "defs.yaml"))
+    assert terms == CacheTerms(True, cache.get("ttl_s", 86_400), shared)  # type: ignore[arg-type]

@@ -30,9 +30,10 @@ def _number(text: str, name: str, default: float) -> float:
 
 
 def _prompt(body: dict[str, Any]) -> str:
-    if "messages" in body:
+    try:
         return str(body["messages"][-1]["content"])
-    return str(body.get("prompt", ""))
+    except (KeyError, IndexError, TypeError):
+        return str(body.get("prompt", ""))
 
 
 class FakeEngine:
@@ -104,7 +105,8 @@ class FakeEngine:
                 choice["text"] = f"w{index} "
             yield f"data: {json.dumps(head | {'choices': [choice]})}\n\n"
             await asyncio.sleep(pause)
-        if (body.get("stream_options") or {}).get("include_usage"):
+        options = body.get("stream_options")
+        if isinstance(options, dict) and options.get("include_usage"):
             usage = {"prompt_tokens": 3, "completion_tokens": words, "total_tokens": words + 3}
             yield f"data: {json.dumps(head | {'choices': [], 'usage': usage})}\n\n"
         yield "data: [DONE]\n\n"

@@ -89,7 +89,7 @@ def test_the_table_only_grows(tmp_path: Path, change: str) -> None:
         (["UPDATE requests SET line = '{}' WHERE number = 3"], "row 3: this is no entry"),
         (["UPDATE requests SET at = '2020' WHERE number = 3"], "row 3: its time"),
         (["DELETE FROM requests WHERE number = 3"], "this is entry 4; entries are missing"),
-        (["DELETE FROM requests WHERE number = 1"], "this is entry 2; entries are missing"),
+        (["DELETE FROM requests WHERE number = 1"], "rows 1 to 1 are missing"),
         (["DELETE FROM requests WHERE number >= 6"], "counts 7 rows, the log ends after 5"),
         (["DELETE FROM requests"], "counts 7 rows, the log ends after 0"),
         (

@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ from serving.gateway import GatewaySettings
 from serving.group_commit import GroupCommit, NotWrittenError
 from serving.pointer import PointerStore
 from serving.request_log import RequestLog, RequestLogError
+from serving.request_log_check import check
 from serving.request_recorder import RecorderMiddleware, recorder
+from tests.serving.gateway_process import gateway_process
 from tests.serving.serving_support import MODEL, bearer, digest_of, unasked
 from tests.serving.test_gateway import CHAT, Fake, a_version, chat, client_of, error_of
 from tests.serving.test_gateway import fake as fake
@@ -45,9 +48,12 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_commit, "_REFUSE_FOR_S", 0.2)
 
 
+def contents(home: Path) -> list[dict[str, Any]]:
+    return [json.loads(row.line)["content"] for row in RequestLog(home).rows()]
+
+
 def entries(home: Path, request_id: str) -> list[dict[str, Any]]:
-    found = [json.loads(row.line)["content"] for row in RequestLog(home).rows()]
-    return [one for one in found if one["request_id"] == request_id]
+    return [one for one in contents(home) if one.get("request_id") == request_id]
 
 
 def ids(name: str) -> dict[str, str]:
@@ -128,33 +134,63 @@ def test_a_stream_has_an_entry_of_its_beginning_and_of_its_end(
     assert began["latency_us"] <= ended["latency_us"]
 
 
-def test_refusals_are_recorded_too(client: TestClient, fake: Fake) -> None:
+def test_refusals_are_recorded_too(fake: Fake) -> None:
     with KeyStore(fake.home) as store:
         revoked = store.new(Grant("gone"), by="t")
         store.revoke(revoked.key.key_id, by="t")
         other = store.new(Grant("other", models=("other",)), by="t")
-    asked = [
-        ("none", "Bearer x"),
-        ("gone", f"Bearer {revoked.text}"),
-        ("other", f"Bearer {other.text}"),
-    ]
-    for name, authorization in asked:
-        client.post(CHAT, json=chat(), headers={"Authorization": authorization} | ids(name))
-    client.post(CHAT, content=b"{", headers=ids("bad"))
-    client.get("/nowhere", headers=ids("path"))
-    client.post(CHAT, json=chat() | {"model": "tell me a secret"}, headers=ids("model"))
+    with client_of(GatewaySettings(fake.home)) as client:
+        client.post(CHAT, json=chat(), headers=bearer(other.text) | ids("other"))
+        for key in ("x", "y", revoked.text):
+            client.post(CHAT, json=chat(), headers=bearer(key) | ids("none"))
+        client.post(CHAT, content=b"{", headers=ids("bad"))
+        client.get("/nowhere", headers=ids("path"))
+        client.post(CHAT, json=chat() | {"model": "tell me a secret"}, headers=ids("model"))
     found = {}
-    for name in ("none", "gone", "other", "bad", "path", "model"):
+    for name in ("other", "bad", "path", "model"):
         (entry,) = entries(fake.home, name)
         found[name] = (entry["status"], entry["error"], entry["key_name"], entry["model"])
     assert found == {
-        "none": (401, "invalid_api_key", "", ""),
-        "gone": (401, "invalid_api_key", "gone", ""),
         "other": (403, "model_not_allowed", "other", MODEL),
         "bad": (400, "invalid_json", "local", ""),
         "path": (404, "not_found", "local", ""),
         "model": (404, "model_not_found", "local", ""),
     }
+    # Without a key that counts: counted together, by reason.
+    refused: Counter[str] = Counter()
+    for one in contents(fake.home):
+        if one["event"] == "refused":
+            assert (one["status"], one["error"]) == (401, "invalid_api_key")
+            assert one["at"] <= one["until"]
+            refused[one["key_name"]] += one["count"]
+    assert refused == {"": 2, "gone": 1}
+    assert not entries(fake.home, "none")
+
+
+@pytest.mark.alone
+def test_a_flood_without_a_key_leaves_a_row_a_second_and_lets_others_through(
+    tmp_path: Path,
+) -> None:
+    flood = 3000
+    with gateway_process(tmp_path) as gate:
+        keyless = b"GET /v1/models HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer x\r\n\r\n"
+        began = time.monotonic()
+        with gate.connection(120) as one:
+            for _ in range(flood // 100):
+                one.sendall(keyless * 100)
+                told = b""
+                while told.count(b"HTTP/1.1 401 ") < 100:
+                    told += one.recv(65536)
+            took = time.monotonic() - began
+        answer = gate.request(b"GET /v1/models", b"x-request-id: with-a-key")
+        assert b" 200 OK" in answer
+        gate.process.terminate()
+        assert gate.process.wait(60) == 0
+    assert len(entries(tmp_path, "with-a-key")) == 1
+    refused = [one for one in contents(tmp_path) if one["event"] == "refused"]
+    assert sum(one["count"] for one in refused) == flood
+    assert len(refused) <= took + 2
+    assert not check(RequestLog(tmp_path)).problems
 
 
 def test_the_log_can_be_verified_and_exported(client: TestClient, fake: Fake) -> None:

@@ -10,7 +10,7 @@ from serving.api_keys import Grant, KeyStore
 from serving.pointer import PointerStore
 from serving.request_log import RequestLog
 from tests.serving.cache_support import Bench, chat, events, put, text, word
-from tests.serving.serving_support import MODEL, digest_of, unasked
+from tests.serving.serving_support import MODEL, bearer, digest_of, unasked
 
 
 def test_the_same_question_is_computed_once(bench: Bench) -> None:
@@ -28,6 +28,21 @@ def test_the_same_question_is_computed_once(bench: Bench) -> None:
 def test_an_alias_and_its_version_share_an_answer(bench: Bench) -> None:
     bench.ask(chat())
     assert word(bench.ask(chat() | {"model": f"{MODEL}@v0001"})) == "hit"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_key_learns_nothing_of_what_another_asks_where_the_terms_say_so(
+    bench: Bench, stream: bool
+) -> None:
+    with KeyStore(bench.home) as keys:
+        other = bearer(keys.new(Grant("other"), by="t").text)
+    put(bench.home, bench.two_url, 2, shared=False)
+    body = chat(stream=stream)
+    assert [word(bench.ask(body)) for _ in range(2)] == ["miss", "hit"]
+    assert [word(bench.ask(body, **other)) for _ in range(2)] == ["miss", "hit"]
+    assert bench.two.count == 2
+    put(bench.home, bench.two_url, 3, shared=True)
+    assert [word(bench.ask(body)), word(bench.ask(body, **other))] == ["miss", "hit"]
 
 
 def test_promotion_and_rollback_never_give_another_versions_answer(bench: Bench) -> None:
