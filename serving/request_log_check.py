@@ -4,10 +4,14 @@ import json
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ftdm_assets.provenance.chain_links import GENESIS, Head, link
 from serving.request_entry import STREAM_BEGAN, STREAM_ENDED
 from serving.request_log import RequestLog, RequestLogError, Row
+
+if TYPE_CHECKING:
+    from serving.shared_request_log import SharedRequestLog
 
 _MOST_SHOWN = 20
 
@@ -27,21 +31,21 @@ class RequestLogReport:
     notes: list[str] = field(default_factory=list)
 
 
-def check(log: RequestLog, kept: Iterable[tuple[str, Head]] = ()) -> RequestLogReport:
-    """Check a log against its head file and heads kept elsewhere, each by where it was kept.
+def check(
+    log: "RequestLog | SharedRequestLog", kept: Iterable[tuple[str, Head]] = ()
+) -> RequestLogReport:
+    """Check a log against its own heads and heads kept elsewhere, each by where it was kept.
 
-    The head file is read first: rows that are written meanwhile come after it.
+    Its own are read first: rows that are written meanwhile come after it.
     """
     report = RequestLogReport()
-    heads = list(kept)
     try:
-        own = log.kept_head()
-        if own is not None:
-            heads.append((str(log.head_path), own))
+        own = log.heads()
+        heads = [*kept, *own]
         walk = _Walk(report, {head.count for _, head in heads})
         for row in log.rows():
             walk.take(row)
-        if own is None and walk.count:
+        if not own and walk.count:
             report.problems.append(f"{log.path}: its head {log.head_path} is missing")
         report.problems += [
             _told(where, head, walk) for where, head in heads if _differs(head, walk)

@@ -12,7 +12,7 @@ from ftdm_assets.commands import output
 from ftdm_assets.home import home
 from ftdm_assets.provenance.chain_links import Head
 from serving.request_entry import input_digest, input_secret
-from serving.request_log import RequestLog
+from serving.request_log import request_log
 from serving.request_log_check import check
 
 _TIME = re.compile(r"\d{4}(-\d{2}(-\d{2}(T\d{2}(:\d{2}(:\d{2}(\.\d{1,6})?)?)?)?)?)?")
@@ -20,7 +20,7 @@ _TIME = re.compile(r"\d{4}(-\d{2}(-\d{2}(T\d{2}(:\d{2}(:\d{2}(\.\d{1,6})?)?)?)?)
 
 def verify(head: str | None, as_json: bool) -> int:
     """Verify the log, and return 1 with every row that is wrong."""
-    log = RequestLog(home())
+    log = request_log(home())
     report = check(log, [("the head given by --head", _head(head))] if head else [])
     if as_json:
         found = asdict(report) | {"path": str(log.path), "head": str(report.head)}
@@ -47,7 +47,7 @@ def export(since: str) -> int:
     """Write the entries of requests from a time on, as they lie in the log."""
     if since and not _TIME.fullmatch(since):
         raise typer.BadParameter(f"--since {since!r}: write a time in UTC as 2027-01-31T08:30")
-    for row in RequestLog(home()).rows(since):
+    for row in request_log(home()).rows(since):
         sys.stdout.buffer.write(row.line + b"\n")
     sys.stdout.flush()
     return output.DONE
