@@ -1,7 +1,8 @@
 """The gateway beside LiteLLM's proxy: one fake upstream asked directly and through each of them.
 
-Run as `python -m bench.gateway_peers [--litellm PYTHON] [--rounds 2]`; PYTHON is the interpreter
-of an environment of its own (`pip install 'litellm[proxy]'`), without it LiteLLM is left out.
+Run as `python -m bench.gateway_peers [--litellm PYTHON] [--database URL] [--rounds 2]`; PYTHON is
+the interpreter of an environment of its own (`pip install 'litellm[proxy]'`), without it LiteLLM is
+left out. URL is an empty database of a Postgres: a second gateway has its state and its log there.
 Upstream, proxies and caller are processes of their own (`bench/load.py`); all are asked in every
 round, one after the other, so that they meet the same machine. One worker each; neither keeps
 answers. Ours checks a key and records every request before it answers.
@@ -24,6 +25,7 @@ from bench.load import PATH, Found, ask, fake_upstream, running
 from ftdm_assets.provenance.digests import file_digest
 from serving.engine import HOST
 from serving.health import free_port
+from serving.home import DATABASE_VARIABLE
 from serving.local_key import local_key
 from serving.pointer import PointerStore
 from serving.versions import Version
@@ -32,6 +34,7 @@ MODEL = "bench"
 # Requests a second; 0 is as many as are answered.
 RATES = (0, 50, 200)
 _GATEWAY, _LITELLM, _DIRECT = "gateway", "LiteLLM's proxy", "direct"
+_SHARED = "gateway, Postgres"
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,9 @@ class Target:
 
 
 @contextmanager
-def our_gateway(folder: Path, upstream: str) -> Iterator[Target]:
-    """Run the gateway on a home whose production is the upstream."""
+def our_gateway(folder: Path, upstream: str, database: str = "") -> Iterator[Target]:
+    """Run the gateway on a home whose production is the upstream; blank: with SQLite."""
+    os.environ[DATABASE_VARIABLE] = database
     digest = file_digest(Path(__file__))
     version = Version(
         *(MODEL, f"{MODEL}-v0001", digest, folder, "served", 2048, "bfloat16"),
@@ -58,7 +62,9 @@ def our_gateway(folder: Path, upstream: str) -> Iterator[Target]:
     command = [sys.executable, "-m", "serving.gateway", "--home", str(folder)]
     command += ["--port", str(port), "--metrics-port", str(free_port())]
     with running(command, f"{url}/health"):
-        yield Target(url, local_key(folder))
+        target = Target(url, local_key(folder))
+        os.environ[DATABASE_VARIABLE] = ""
+        yield target
 
 
 @contextmanager
@@ -100,13 +106,14 @@ def compare(
 def show(found: dict[str, dict[int, list[Found]]]) -> None:
     """Print the medians of the rounds, and the ratios."""
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; medians of the rounds")
-    print(f"{'':16} {'req/s, 16 open':>15}  " + "  ".join(
+    print(f"{'':18} {'req/s, 16 open':>15}  " + "  ".join(
         f"{f'p50, p99 ms at {rate}/s':>26}" for rate in RATES if rate))  # fmt: skip
     for name, rates in found.items():
         cells = "  ".join(f"{_latency(rates[rate]):>26}" for rate in RATES if rate)
-        print(f"{name:16} {_throughput(rates):15.0f}  {cells}")
+        print(f"{name:18} {_throughput(rates):15.0f}  {cells}")
     throughputs = {name: _throughput(rates) for name, rates in found.items()}
-    for one, other in ((_GATEWAY, _DIRECT), (_LITELLM, _DIRECT), (_GATEWAY, _LITELLM)):
+    pairs = ((_GATEWAY, _DIRECT), (_SHARED, _DIRECT), (_LITELLM, _DIRECT), (_GATEWAY, _LITELLM))
+    for one, other in pairs:
         if one in found and other in found:
             ratio = throughputs[one] / throughputs[other]
             print(f"{one} / {other}: {ratio:.3g} times the throughput")
@@ -138,6 +145,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m bench.gateway_peers")
     parser.add_argument("--litellm", type=Path, help="the Python of LiteLLM's environment")
+    parser.add_argument("--database", help="an empty database of a Postgres")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each rate and address")
     options = parser.parse_args()
@@ -146,6 +154,10 @@ def main() -> None:
         upstream = stack.enter_context(fake_upstream())
         gateway = stack.enter_context(our_gateway(folder, upstream))
         targets = {_DIRECT: Target(upstream), _GATEWAY: gateway}
+        if options.database:
+            home = folder / "shared"
+            shared = our_gateway(home, upstream, options.database)
+            targets[_SHARED] = stack.enter_context(shared)
         if options.litellm:
             proxy = litellm_proxy(folder, upstream, options.litellm.absolute())
             targets[_LITELLM] = stack.enter_context(proxy)

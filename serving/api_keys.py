@@ -6,7 +6,8 @@ Invariants:
 - the secret is shown once, when it is made; kept is the SHA-256 of the whole key. So much chance
   cannot be guessed from its digest, which a slow password hash would only make dear to check;
 - digests are compared in constant time; every check reads the database, so that a revocation
-  counts from the next request on;
+  counts from the next request on (in a shared one on all gateways within a second:
+  `serving.mirror`);
 - no key is ever deleted, made valid again or allowed more (triggers refuse it): a revoked or
   expired key still says who had it. A key that came by rotation names the one that it replaces.
 """
@@ -22,28 +23,35 @@ from pathlib import Path
 from typing import Any, Literal
 
 from serving import names
-from serving.database import connect, transaction
-from serving.home import Home
+from serving.database import Refusal, Schema, open_database
 
 PREFIX = "ftdm"
 ANY_MODEL = "*"
 KEY_VARIABLE = "FTDM_API_KEY"
 # Every id has so many hexadecimal digits; 48 bits name more keys than anybody makes.
 _ID_BYTES, _SECRET_BYTES = 6, 32
-_SCHEMA = """
+_TABLES = """
 CREATE TABLE IF NOT EXISTS api_keys (
     key_id TEXT PRIMARY KEY, digest TEXT NOT NULL, name TEXT NOT NULL, models TEXT NOT NULL,
     admin INTEGER NOT NULL, per_minute INTEGER, created_at TEXT NOT NULL, created_by TEXT NOT NULL,
     expires_at TEXT, revoked_at TEXT, revoked_by TEXT, replaces TEXT REFERENCES api_keys (key_id));
-CREATE TRIGGER IF NOT EXISTS api_keys_are_never_deleted BEFORE DELETE ON api_keys
-    BEGIN SELECT RAISE(ABORT, 'keys are never deleted'); END;
-CREATE TRIGGER IF NOT EXISTS api_keys_only_end BEFORE UPDATE ON api_keys
-    WHEN OLD.revoked_at IS NOT NULL OR NEW.digest <> OLD.digest OR NEW.name <> OLD.name
-        OR NEW.models <> OLD.models OR NEW.admin <> OLD.admin
-        OR NEW.per_minute IS NOT OLD.per_minute
-        OR OLD.expires_at < coalesce(NEW.expires_at, '9999')
-    BEGIN SELECT RAISE(ABORT, 'a key can only be ended'); END;
 """
+_CHANGED = (
+    "OLD.revoked_at IS NOT NULL OR NEW.digest <> OLD.digest OR NEW.name <> OLD.name "
+    "OR NEW.models <> OLD.models OR NEW.admin <> OLD.admin "
+    "OR coalesce(NEW.per_minute, -1) <> coalesce(OLD.per_minute, -1) "
+    "OR OLD.expires_at < coalesce(NEW.expires_at, '9999')"
+)
+_SCHEMA = Schema(
+    name="keys",
+    table="api_keys",
+    tables=_TABLES,
+    refusals=(
+        Refusal("api_keys_are_never_deleted", "api_keys", "DELETE", "keys are never deleted"),
+        Refusal("api_keys_only_end", "api_keys", "UPDATE", "a key can only be ended", _CHANGED),
+    ),
+    watched=("api_keys",),
+)
 _COLUMNS = (
     "key_id, name, models, admin, per_minute, created_at, created_by, expires_at, revoked_at, "
     "revoked_by, replaces"
@@ -117,8 +125,8 @@ class NewKey:
 class KeyStore:
     """A connection to the keys of one home; use it as a context manager or close it."""
 
-    def __init__(self, home: Path) -> None:
-        self._db = connect(Home.at(home).database, "api_keys", _SCHEMA)
+    def __init__(self, home: Path, *, watching: bool = False) -> None:
+        self._db = open_database(home, _SCHEMA, watching=watching)
 
     def __enter__(self) -> "KeyStore":
         return self
@@ -137,7 +145,7 @@ class KeyStore:
             ApiKeyError: The grant is empty or impossible.
         """
         _check(grant)
-        with transaction(self._db):
+        with self._db.transaction():
             return self._insert(grant, by, None)
 
     def rotate(self, key_id: str, *, by: str, overlap: timedelta = timedelta(0)) -> NewKey:
@@ -146,7 +154,7 @@ class KeyStore:
         Raises:
             ApiKeyError: There is no such key, or it does not count any more.
         """
-        with transaction(self._db):
+        with self._db.transaction():
             old = self._named(key_id)
             if old.state(_now()) != "valid":
                 raise ApiKeyError(f"Key {old.key_id} is {old.state(_now())}: make a new one.")
@@ -163,7 +171,7 @@ class KeyStore:
         Raises:
             ApiKeyError: There is no such key.
         """
-        with transaction(self._db):
+        with self._db.transaction():
             key = self._named(key_id)
             if key.revoked_at is None:
                 self._revoke(key, by)

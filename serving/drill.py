@@ -120,6 +120,9 @@ def _copy(home: Path, pair: tuple[Version, Version]) -> Iterator[Path]:
         # A drill that was killed leaves its copy behind.
         shutil.rmtree(folder, ignore_errors=True)
         try:
+            # Its own SQLite, also where production shares a database: what is drilled is a copy.
+            folder.mkdir(parents=True)
+            Home.at(folder).own_database.touch()
             with PointerStore(folder) as store:
                 for version in pair:
                     store.record_version(version)

@@ -52,3 +52,12 @@ def model_not_found(message: str) -> ApiError:
 def unreachable(message: str, code: str = "unavailable") -> ApiError:
     """Return the answer when no replica, or what else an answer needs, could be reached."""
     return ApiError(503, message, code, kind="server_error", headers={"retry-after": "1"})
+
+
+def no_database() -> ApiError:
+    """Return the answer when the database does not say what production is, or whose a key is."""
+    # Why is in the gateway's own log: addresses are not for callers.
+    return unreachable(
+        "The gateway's database does not answer: try again shortly, and tell whoever runs this "
+        "gateway."
+    )

@@ -6,7 +6,8 @@
 `NAME@previous`; every answer says in `x-ftdm-version` and `x-ftdm-digest` which weights gave it.
 
 Invariants:
-- the pointer is read for every call, so a promotion or rollback needs no restart and no signal;
+- the pointer is read for every call, so a promotion or rollback needs no restart and no signal. In
+  a database that several gateways share it counts on each within a second (`serving.mirror`);
 - what is sent on is the caller's own request with nothing changed but `model`: decoding settings
   that the caller leaves out come from the model's generation_config.json, the form of its answer
   from the version (`serving.answer_form`; the answer's header `x-ftdm-constrained` tells it). A
@@ -46,8 +47,9 @@ from serving.body import json_object
 from serving.cache_store import CacheStore
 from serving.cached_response import was_computed
 from serving.connection import ConnectionLimits, bounded
+from serving.database import DatabaseError
 from serving.engine import HOST
-from serving.errors import ApiError, model_not_found
+from serving.errors import ApiError, model_not_found, no_database
 from serving.guard import Guard, GuardMiddleware, check_model
 from serving.home import CACHE_VARIABLE
 from serving.observed import observed
@@ -97,7 +99,7 @@ class Gateway:
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
-        self._store = PointerStore(settings.home)
+        self._store = PointerStore(settings.home, watching=True)
         self._upstream = Upstream(settings.retry_for_s, settings.answer_timeout_s)
         self._secret = input_secret(settings.home)
         store = settings.cache_url and CacheStore(settings.cache_url, settings.cache_timeout_s)
@@ -216,6 +218,7 @@ def create_app(settings: GatewaySettings, around: Sequence[Middleware] = ()) -> 
     ]
     handlers: Any = {
         ApiError: _api_error,
+        DatabaseError: _database_error,
         HTTPException: _http_error,
         ClientDisconnect: _gone,
         Exception: _bug,
@@ -246,6 +249,11 @@ def _handler(name: str) -> Any:
 
 async def _api_error(_: Request, error: ApiError) -> Response:
     return error.response()
+
+
+async def _database_error(_: Request, error: DatabaseError) -> Response:
+    _log.error("%s", error)
+    return no_database().response()
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:

@@ -16,7 +16,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.api_keys import ApiKey, KeyStore
-from serving.errors import ApiError
+from serving.database import DatabaseError
+from serving.errors import ApiError, no_database
 from serving.rate_limit import RateLimits
 
 OPEN_PATHS = frozenset({"/health"})
@@ -27,7 +28,7 @@ class Guard:
     """The keys of one home, and how often each was used."""
 
     def __init__(self, home: Path) -> None:
-        self._store = KeyStore(home)
+        self._store = KeyStore(home, watching=True)
         self._limits = RateLimits(time.monotonic)
 
     def close(self) -> None:
@@ -38,9 +39,12 @@ class Guard:
         """Return the key that a request brings, whether it counts or not.
 
         Raises:
-            ApiError: 401, there is none, or one that is not known.
+            ApiError: 401, there is none, or one that is not known; 503, nobody can say.
         """
-        key = self._store.find(_bearer(headers))
+        try:
+            key = self._store.find(_bearer(headers))
+        except DatabaseError as error:
+            raise no_database() from error
         if key is None:
             raise _refused("This API key is not known here: `ftdm keys list` shows those that are.")
         return key

@@ -1,6 +1,7 @@
 """Where serving keeps its running state, all of it under one home folder.
 
-`serving.db` is the truth (pointer, versions, history, API keys); `run/` (sockets, what the
+`serving.db` is the truth (pointer, versions, history, API keys), or the Postgres that
+`FTDM_DATABASE_URL` names for several homes (`serving.database`); `run/` (sockets, what the
 supervisor was told) and `logs/` are derived from it and may be lost. `run/` is for its owner only.
 """
 
@@ -20,6 +21,9 @@ _LONGEST_SOCKET_PATH = 92
 # Where the gateway keeps answers, if not in the store that is started beside it. A variable, not an
 # argument: an address may hold a password.
 CACHE_VARIABLE = "FTDM_CACHE_URL"
+# The Postgres that several machines share, if this home has no SQLite of its own. For the same
+# reason a variable.
+DATABASE_VARIABLE = "FTDM_DATABASE_URL"
 
 
 class HomeError(Exception):
@@ -68,6 +72,11 @@ class Home:
     def database(self) -> Path:
         """The SQLite file with pointer, versions, history and API keys."""
         return self.folder / "serving.db"
+
+    @property
+    def own_database(self) -> Path:
+        """Says by being there that this home shares no database, whatever the environment says."""
+        return self.folder / "own-database"
 
     @property
     def local_key(self) -> Path:

@@ -1,7 +1,7 @@
-"""The production pointer, the table of versions and the history of moves, in SQLite.
+"""The production pointer, the table of versions and the history of moves (`serving.database`).
 
 Invariants:
-- every transition is one SQLite transaction (WAL, synchronous FULL): killed at any point, the
+- every transition is one transaction, and of those one runs at a time: killed at any point, the
   database holds the state before or the state after, never between;
 - a version is bound to one digest for ever; recording it with another is refused;
 - `current` and `previous` differ, and both name recorded versions;
@@ -9,7 +9,8 @@ Invariants:
   at its current version;
 - only a version that is `ready` and that the caller's `admit` lets pass can become current; a
   rollback goes to a version that is warm, so it is one write and takes milliseconds. Nothing heavy
-  is imported here. `serving.moves` is how the pointer is moved in production.
+  is imported here. `serving.moves` is how the pointer is moved in production;
+- who reads with `watching` sees a move within a second (`serving.mirror`), others at once.
 """
 
 from collections.abc import Callable
@@ -18,8 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from serving import names
-from serving.database import connect, transaction
-from serving.home import Home
+from serving.database import Column, Refusal, Schema, open_database
 from serving.versions import (
     Kind,
     Move,
@@ -32,7 +32,7 @@ from serving.versions import (
     version_row,
 )
 
-_SCHEMA = """
+_TABLES = """
 CREATE TABLE IF NOT EXISTS versions (
     model TEXT NOT NULL, version TEXT NOT NULL, digest TEXT NOT NULL, folder TEXT NOT NULL,
     served_name TEXT NOT NULL, max_model_len INTEGER NOT NULL, dtype TEXT NOT NULL,
@@ -49,37 +49,31 @@ CREATE TABLE IF NOT EXISTS moves (
     number INTEGER PRIMARY KEY AUTOINCREMENT, model TEXT NOT NULL, kind TEXT NOT NULL,
     from_version TEXT, to_version TEXT NOT NULL, by TEXT NOT NULL, reason TEXT NOT NULL,
     at TEXT NOT NULL);
-CREATE TRIGGER IF NOT EXISTS moves_are_never_changed BEFORE UPDATE ON moves
-    BEGIN SELECT RAISE(ABORT, 'moves are append-only'); END;
-CREATE TRIGGER IF NOT EXISTS moves_are_never_deleted BEFORE DELETE ON moves
-    BEGIN SELECT RAISE(ABORT, 'moves are append-only'); END;
 """
-
-# Columns that databases of before do not have, in the order in which they came.
-_ADDED = ("cache", "form")
-_ADD = "ALTER TABLE versions ADD COLUMN {} TEXT NOT NULL DEFAULT '{{}}'"
+_GROWS = "moves are append-only"
+_SCHEMA = Schema(
+    name="pointer",
+    table="moves",
+    tables=_TABLES,
+    refusals=(
+        Refusal("moves_are_never_changed", "moves", "UPDATE", _GROWS),
+        Refusal("moves_are_never_deleted", "moves", "DELETE", _GROWS),
+    ),
+    added=(
+        Column("versions", "cache", "TEXT NOT NULL DEFAULT '{}'"),
+        Column("versions", "form", "TEXT NOT NULL DEFAULT '{}'"),
+    ),
+    watched=("versions", "pointers"),
+)
 
 
 class PointerStore:
     """A connection to the database of one home; use it as a context manager or close it."""
 
-    def __init__(self, home: Path) -> None:
-        self._db = connect(Home.at(home).database, "moves", _SCHEMA)
-        self._add_columns()
+    def __init__(self, home: Path, *, watching: bool = False) -> None:
+        self._db = open_database(home, _SCHEMA, watching=watching)
         self._resolved: dict[str, Version] = {}
-        self._resolved_at: tuple[int, int] | None = None
-
-    def _add_columns(self) -> None:
-        """Give a database of before the columns that it lacks."""
-        if not self._lacking():
-            return
-        with transaction(self._db):
-            for column in self._lacking():  # Another process may have been first.
-                self._db.execute(_ADD.format(column))
-
-    def _lacking(self) -> list[str]:
-        there = {row[1] for row in self._db.execute("PRAGMA table_info(versions)")}
-        return [column for column in _ADDED if column not in there]
+        self._resolved_at: object | None = None
 
     def __enter__(self) -> "PointerStore":
         return self
@@ -100,7 +94,7 @@ class PointerStore:
         names.check_digest(version.digest)
         if names.full_version(version.model, version.version) != version.version:
             raise PointerError(f"Record {version.version!r} under its full name.")
-        with transaction(self._db):
+        with self._db.transaction():
             known = self._find(version.model, version.version)
             if known and known.digest != version.digest:
                 raise PointerError(
@@ -120,7 +114,7 @@ class PointerStore:
         Raises:
             UnknownModelError: There is no such version.
         """
-        with transaction(self._db):
+        with self._db.transaction():
             known = self.version(model, version)
             self._write(replace(known, state=state, changed_at=_now()))
 
@@ -163,13 +157,12 @@ class PointerStore:
     def resolve(self, asked: str) -> Version:
         """Return the version that a caller's `model` field means at this moment.
 
-        SQLite says each time whether anybody has written since; only then it is read anew.
+        The database says each time whether anybody has written since; only then it is read anew.
 
         Raises:
             UnknownModelError: Nothing goes by that name.
         """
-        by_others = self._db.execute("PRAGMA data_version").fetchone()[0]
-        if (now := (by_others, self._db.total_changes)) != self._resolved_at:
+        if (now := self._db.state()) is None or now != self._resolved_at:
             self._resolved, self._resolved_at = {}, now
         found = self._resolved.get(asked)
         if found is None:
@@ -222,7 +215,7 @@ class PointerStore:
         self._judged_over(model, target, over)
         # Outside of the transaction: to hash gigabytes of weights would keep every writer waiting.
         admit(self._ready(model, version))
-        with transaction(self._db):
+        with self._db.transaction():
             before = self._judged_over(model, target, over)
             self._ready(model, version)
             if before == target.version:
@@ -268,7 +261,7 @@ class PointerStore:
         if target.version == pointer.current:
             raise PointerError(f"{target.version} is in production already.")
         admit(target)
-        with transaction(self._db):
+        with self._db.transaction():
             # Whoever moved the pointer meanwhile decided on newer facts than this caller had.
             if self.pointer(model) != pointer:
                 raise PointerError(f"{model}'s pointer has just moved: look at it and try again.")
@@ -290,18 +283,18 @@ class PointerStore:
         if not by.strip() or not reason.strip():
             raise PointerError(f"A {kind} needs a name (by) and a reason: the history keeps both.")
         now = _now()
-        number = self._db.execute(
+        (number,) = self._db.execute(
             "INSERT INTO moves (model, kind, from_version, to_version, by, reason, at) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING number",
             (model, kind, before, after, by, reason, now),
-        ).lastrowid
+        ).fetchone()
         self._db.execute(
             "INSERT INTO pointers (model, current, previous, moved_at) VALUES (?, ?, ?, ?) "
             "ON CONFLICT (model) DO UPDATE SET current = excluded.current, "
             "previous = excluded.previous, moved_at = excluded.moved_at",
             (model, after, before, now),
         )
-        return Move(number or 0, model, kind, before, after, by, reason, now)
+        return Move(number, model, kind, before, after, by, reason, now)
 
     def _find(self, model: str, version: str) -> Version | None:
         row = self._db.execute(

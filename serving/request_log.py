@@ -10,36 +10,47 @@ Invariants:
 - what `append` has returned is on the disk; rows that a crash left behind the head are taken in if
   they follow. SQLite undoes a transaction that a crash has torn: it was never answered for.
 
+Where several gateways share a database the log lies there (`serving.shared_request_log`).
+
 SQLite and not the chain's file of lines: it is hardly slower (where both were measured, a commit of
 one row took 0.14 ms, a line with `fsync` 0.10 ms; `HashChain.append`, which syncs its head as well,
 three times as long), finds a time without reading all, undoes half a batch when the disk is full,
-and becomes a table of Postgres as it is.
+and is the same table in Postgres.
 """
 
 import json
-import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Union
 
 from ftdm_assets.provenance.chain_links import Head, following, link
-from serving.database import connect, transaction
+from serving.database import Refusal, Schema, connect, shared_url, transaction, trigger
+from serving.head_file import HeadFile
 from serving.home import Home
 
-_SCHEMA = """
+if TYPE_CHECKING:
+    from serving.shared_request_log import SharedRequestLog
+
+Log = Union["RequestLog", "SharedRequestLog"]
+
+TABLES = """
 CREATE TABLE IF NOT EXISTS requests (
     number INTEGER PRIMARY KEY, at TEXT NOT NULL, line BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS requests_by_time ON requests (at);
-CREATE TRIGGER IF NOT EXISTS requests_are_never_changed BEFORE UPDATE ON requests
-    BEGIN SELECT RAISE(ABORT, 'the request log is append-only'); END;
-CREATE TRIGGER IF NOT EXISTS requests_are_never_deleted BEFORE DELETE ON requests
-    BEGIN SELECT RAISE(ABORT, 'the request log is append-only'); END;
 """
+GROWS = "the request log is append-only"
+NEVER_DELETED = Refusal("requests_are_never_deleted", "requests", "DELETE", GROWS)
+REFUSALS = (
+    Refusal("requests_are_never_changed", "requests", "UPDATE", GROWS),
+    NEVER_DELETED,
+)
+_SCHEMA = Schema("requests", "requests", TABLES, REFUSALS)
+_FIRST = "SELECT min(number) FROM requests WHERE at >= ?"
 _ROWS = "SELECT number, at, line FROM requests WHERE number >= ? ORDER BY number LIMIT ?"
 _PAGE = 1000
-_HEAD_BYTES = 128
 
 
 class RequestLogError(Exception):
@@ -69,6 +80,7 @@ class RequestLog:
     def __init__(self, home: Path) -> None:
         self.path = Home.at(home).request_log
         self.head_path = self.path.with_suffix(".head")
+        self._file = HeadFile(self.head_path)
         self._db: sqlite3.Connection | None = None
         self._inode = 0
         self._head = Head()
@@ -97,7 +109,7 @@ class RequestLog:
                     rows.append((head.count, content["at"], line))
                 db.executemany("INSERT INTO requests VALUES (?, ?, ?)", rows)
             self._head = head
-            self._keep(head)
+            self._file.write(head)
         except (sqlite3.Error, OSError) as error:
             self.close()
             raise RequestLogError(
@@ -117,26 +129,32 @@ class RequestLog:
         """
         if not self.path.exists():
             return
-        db = connect(self.path, "requests", _SCHEMA)
+        db = connect(self.path, _SCHEMA)
         try:
-            found = db.execute("SELECT min(number) FROM requests WHERE at >= ?", (since,))
-            (first,) = found.fetchone()
-            while first is not None and (page := db.execute(_ROWS, (first, _PAGE)).fetchall()):
-                yield from (row for row in (Row(*one) for one in page) if row.at >= since)
-                first = page[-1][0] + 1
+            yield from pages(lambda sql, given: db.execute(sql, given).fetchall(), since)
         finally:
             db.close()
 
-    def kept_head(self) -> Head | None:
-        """Return the head that the head file keeps; None if there is no such file.
+    def heads(self) -> list[tuple[str, Head]]:
+        """Return the head that was kept, by where; nothing if there is none.
 
         Raises:
             RequestLogError: It is damaged.
         """
-        if not self.head_path.exists():
-            return None
+        kept = self._kept()
+        return [(str(self.head_path), kept)] if kept else []
+
+    def remove_until(self, last: int) -> None:
+        """Delete the rows up to one; `serving.request_log_prune` says when that may be done."""
+        with closing(connect(self.path, _SCHEMA)) as db, transaction(db):
+            # The rule is lifted and laid down again in one transaction.
+            db.execute(f"DROP TRIGGER {NEVER_DELETED.name}")
+            db.execute("DELETE FROM requests WHERE number <= ?", (last,))
+            db.execute(trigger(NEVER_DELETED))
+
+    def _kept(self) -> Head | None:
         try:
-            return Head.parse(self.head_path.read_text(encoding="ascii"))
+            return self._file.read()
         except ValueError:
             raise RequestLogError(f"{self.head_path}: this is no head of a log; {REMEDY}") from None
 
@@ -147,20 +165,20 @@ class RequestLog:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # For its owner only: it may hold inputs. SQLite gives its other files the same rights.
             self.path.touch(mode=0o600)
-            self._db = connect(self.path, "requests", _SCHEMA)
+            self._db = connect(self.path, _SCHEMA)
             self._inode = self.path.stat().st_ino
             self._head = self._first_head(self._db)
         return self._db
 
     def _first_head(self, db: sqlite3.Connection) -> Head:
-        kept = self.kept_head()
+        kept = self._kept()
         if kept is None:
             if db.execute("SELECT 1 FROM requests LIMIT 1").fetchone():
                 raise RequestLogError(
                     f"{self.path}: its head {self.head_path} is missing; {REMEDY}"
                 )
             # The head comes first, so that a log without one is never the work of a crash.
-            self._keep(Head())
+            self._file.write(Head())
         return kept or Head()
 
     def _settled(self, db: sqlite3.Connection) -> Head:
@@ -178,14 +196,26 @@ class RequestLog:
             raise RequestLogError(f"{self.path}: its last row is not what its head says; {REMEDY}")
         return head
 
-    def _keep(self, head: Head) -> None:
-        # In place and without waiting for the disk: a head that lost its last change in a power cut
-        # stands before the end of the log, whose further rows are then taken in.
-        descriptor = os.open(self.head_path, os.O_WRONLY | os.O_CREAT, 0o640)
-        try:
-            os.pwrite(descriptor, f"{head}\n".rjust(_HEAD_BYTES).encode(), 0)
-        finally:
-            os.close(descriptor)
+
+def request_log(home: Path) -> Log:
+    """Return the log of a home, wherever it lies.
+
+    Raises:
+        DatabaseError: The address of the shared database is none.
+    """
+    if not (url := shared_url(home)):
+        return RequestLog(home)
+    from serving.shared_request_log import SharedRequestLog
+
+    return SharedRequestLog(home, url)
+
+
+def pages(ask: Callable[[str, Sequence[Any]], list[Any]], since: str) -> Iterator[Row]:
+    """Yield the rows of requests from a time on, as a database gives them, a page at a time."""
+    ((first,),) = ask(_FIRST, (since,))
+    while first is not None and (page := ask(_ROWS, (first, _PAGE))):
+        yield from (row for row in (Row(*one) for one in page) if row.at >= since)
+        first = page[-1][0] + 1
 
 
 REMEDY = (

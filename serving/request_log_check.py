@@ -13,7 +13,7 @@ from typing import Any
 
 from ftdm_assets.provenance.chain_links import GENESIS, Head, link
 from serving.request_entry import STREAM_BEGAN, STREAM_ENDED
-from serving.request_log import RequestLog, RequestLogError, Row
+from serving.request_log import Log, RequestLogError, Row
 
 # An entry that says which rows were taken out at the beginning.
 PRUNED = "pruned"
@@ -36,28 +36,28 @@ class RequestLogReport:
 
 
 def check(
-    log: RequestLog, kept: Iterable[tuple[str, Head]] = (), archives: Sequence[Path] = ()
+    log: Log,
+    kept: Iterable[tuple[str, Head]] = (),
+    archives: Sequence[Path] = (),
 ) -> RequestLogReport:
-    """Check a log against its head file and heads kept elsewhere, each by where it was kept.
+    """Check a log against its own heads and heads kept elsewhere, each by where it was kept.
 
     Args:
         log: The log.
         kept: The heads.
         archives: Files with the rows that were pruned, oldest first.
 
-    The head file is read first: rows that are written meanwhile come after it.
+    Its own are read first: rows that are written meanwhile come after them.
     """
     report = RequestLogReport()
-    heads = list(kept)
     try:
-        own = log.kept_head()
-        if own is not None:
-            heads.append((str(log.head_path), own))
+        own = log.heads()
+        heads = [*kept, *own]
         walk = _Walk(report, {head.count for _, head in heads})
         for row in _rows(log, archives):
             walk.take(row)
         report.problems += walk.unexplained()
-        if own is None and walk.count:
+        if not own and walk.count:
             report.problems.append(f"{log.path}: its head {log.head_path} is missing")
         gone = [where for where, head in heads if 0 < head.count < walk.beginning.count]
         if gone:
@@ -83,7 +83,7 @@ def check(
     return report
 
 
-def _rows(log: RequestLog, archives: Sequence[Path]) -> Iterator[Row]:
+def _rows(log: Log, archives: Sequence[Path]) -> Iterator[Row]:
     last = 0
     for path in archives:
         with path.open("rb") as lines:

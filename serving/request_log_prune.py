@@ -23,13 +23,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from serving.database import connect, transaction
 from serving.home import Home
-from serving.request_log import RequestLog, RequestLogError, Row
+from serving.request_log import Log, RequestLogError, Row, request_log
 from serving.request_log_check import PRUNED, check
 
-# The rule that is lifted and laid down again within one transaction.
-_KEEPS = "requests_are_never_deleted"
 _PART, _PAUSE_S = 10_000, 0.02
 
 
@@ -57,7 +54,7 @@ def prune(home: Path, before: str, file: Path, by: str) -> Pruned | None:
         RequestLogError: The log is not whole, or cannot be written.
         FileExistsError: The file exists.
     """
-    log = RequestLog(home)
+    log = request_log(home)
     with Home.at(home).lock("request-log-prune"):
         if problems := check(log).problems:
             raise RequestLogError(f"nothing was taken out: {problems[0]}")
@@ -71,7 +68,7 @@ def prune(home: Path, before: str, file: Path, by: str) -> Pruned | None:
     return pruned
 
 
-def _last(log: RequestLog, before: str) -> int:
+def _last(log: Log, before: str) -> int:
     """Return the last row of those at the beginning that may go; 0: none may."""
     first = last = kept = 0
     early = True
@@ -85,7 +82,7 @@ def _last(log: RequestLog, before: str) -> int:
     return last if last >= first else 0
 
 
-def _until(log: RequestLog, last: int) -> Iterator[Row]:
+def _until(log: Log, last: int) -> Iterator[Row]:
     for row in log.rows():
         if row.number > last:
             return
@@ -122,18 +119,11 @@ def _entry(pruned: Pruned, before: str, by: str) -> dict[str, Any]:
     }
 
 
-def _delete(log: RequestLog, pruned: Pruned) -> None:
+def _delete(log: Log, pruned: Pruned) -> None:
     """Delete the rows, a part at a time: whoever writes meanwhile waits for one part only."""
-    # The log exists, so there is no schema to be made.
-    with closing(connect(log.path, "requests", "")) as db:
-        asked = "SELECT sql FROM sqlite_master WHERE type = 'trigger' AND name = ?"
-        (rule,) = db.execute(asked, (_KEEPS,)).fetchone()
-        for last in (*range(pruned.first + _PART - 1, pruned.last, _PART), pruned.last):
-            with transaction(db):
-                db.execute(f"DROP TRIGGER {_KEEPS}")
-                db.execute("DELETE FROM requests WHERE number <= ?", (last,))
-                db.execute(rule)
-            time.sleep(_PAUSE_S)
+    for last in (*range(pruned.first + _PART - 1, pruned.last, _PART), pruned.last):
+        log.remove_until(last)
+        time.sleep(_PAUSE_S)
 
 
 def _content(row: Row) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from serving.errors import ApiError, unreachable
 from serving.group_commit import GroupCommit, NotWrittenError
 from serving.guard import OPEN_PATHS
 from serving.request_entry import ANSWERED, STREAM_BEGAN, STREAM_ENDED, RequestEntry
-from serving.request_log import RequestLog
+from serving.request_log import request_log
 
 _END, _ERROR = b"data: [DONE]", b'data: {"error"'
 # The caller's own, if it is no more than a name: the log keeps it.
@@ -37,7 +37,7 @@ class _StoppedError(Exception):
 
 def recorder(home: Path) -> GroupCommit:
     """Return the writer of a home's request log."""
-    log = RequestLog(home)
+    log = request_log(home)
     return GroupCommit(log.append, log.close)
 
 

@@ -20,10 +20,11 @@ from pathlib import Path
 from ftdm_assets.provenance.trust import TRUST_ENV, trust_folder
 from serving import tls
 from serving.admission import Admission
+from serving.database import DatabaseError, exists
 from serving.deployment import EngineBuilder, resume
 from serving.engine import HOST, engine_command
 from serving.health import get_json, healthy_replicas, port_is_free
-from serving.home import CACHE_VARIABLE, Home, interpreter
+from serving.home import CACHE_VARIABLE, DATABASE_VARIABLE, Home, interpreter
 from serving.local_key import local_key
 from serving.otlp import tracing_environment
 from serving.pointer import PointerStore
@@ -147,8 +148,12 @@ def status(home: Path, *, ports: Ports | None = None, also: tuple[str, ...] = ()
     supervisor = Supervisor(folder)
     running = supervisor.is_running()
     programs = tuple(supervisor.statuses().values())
-    models = _models(folder) if Home(folder).database.is_file() else ()
     problems = [*also]
+    try:
+        models = _models(folder) if exists(folder) else ()
+    except DatabaseError as error:
+        models = ()
+        problems.append(str(error))
     if running:
         problems += [
             f"{one.name} is {one.state}: see {one.log}" for one in programs if not _ok(one)
@@ -241,6 +246,8 @@ def _gateway(folder: Path, ports: Ports) -> Program:
         "PYTHONPATH": root,
         "PYTHONUNBUFFERED": "1",
         CACHE_VARIABLE: os.environ.get(CACHE_VARIABLE) or _cache_url(ports),
+        # Blank as well: the supervisor's own environment may be older.
+        DATABASE_VARIABLE: os.environ.get(DATABASE_VARIABLE, ""),
         **tracing_environment("ftdm-gateway"),
         **_tls(),
     }

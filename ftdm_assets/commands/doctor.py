@@ -13,8 +13,10 @@ from ftdm_assets.commands import output
 from ftdm_assets.home import home
 from ftdm_assets.model_folder import find_models, load_folder
 from ftdm_assets.settings import SettingsError
+from serving.database import DatabaseError, shared_url
 from serving.engine import EngineError, serving_python
 from serving.health import port_is_free
+from serving.home import DATABASE_VARIABLE, Home
 from serving.stack import Ports
 from serving.supervision import Supervisor
 
@@ -35,7 +37,7 @@ class Finding:
 def doctor(as_json: bool) -> int:
     """Look at everything and say it."""
     looks: tuple[Callable[[], Finding], ...] = (
-        _python, _packages, _base_model, _vllm, _gpu, _memory, _disk, _ports, _home,
+        _python, _packages, _base_model, _vllm, _gpu, _memory, _disk, _ports, _home, _database,
     )  # fmt: skip
     findings = [look() for look in looks]
     findings.extend(_models())
@@ -137,6 +139,22 @@ def _home() -> Finding:
     probe = next(path for path in (folder, *folder.parents) if path.exists())
     remedy = "" if os.access(probe, os.W_OK) else "make it writable, or set FTDM_HOME"
     return Finding("home folder", str(folder), remedy)
+
+
+def _database() -> Finding:
+    url = shared_url(home())
+    if not url:
+        return Finding("database", f"SQLite, {Home.at(home()).database}")
+    try:
+        from serving.postgres import Server
+
+        server = Server.of(url)
+        with server.connect() as link:
+            version = link.info.parameter_status("server_version")
+    except (DatabaseError, ImportError) as error:
+        remedy = "make install (psycopg)" if isinstance(error, ImportError) else str(error)
+        return Finding("database", f"Postgres, named by {DATABASE_VARIABLE}", remedy)
+    return Finding("database", f"Postgres {version}, {server.address} answers")
 
 
 def _label_servers() -> list[Finding]:

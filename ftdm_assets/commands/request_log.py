@@ -17,7 +17,7 @@ from ftdm_assets.provenance.access_log import user
 from ftdm_assets.provenance.chain_links import Head
 from serving import request_log_prune
 from serving.request_entry import input_digest, input_secret
-from serving.request_log import RequestLog
+from serving.request_log import request_log
 from serving.request_log_check import check
 
 _TIME = re.compile(r"\d{4}(-\d{2}(-\d{2}(T\d{2}(:\d{2}(:\d{2}(\.\d{1,6})?)?)?)?)?)?")
@@ -25,7 +25,7 @@ _TIME = re.compile(r"\d{4}(-\d{2}(-\d{2}(T\d{2}(:\d{2}(:\d{2}(\.\d{1,6})?)?)?)?)
 
 def verify(head: str | None, as_json: bool, archives: Sequence[Path] = ()) -> int:
     """Verify the log, and return 1 with every row that is wrong."""
-    log = RequestLog(home())
+    log = request_log(home())
     kept = [("the head given by --head", _head(head))] if head else []
     report = check(log, [*request_log_heads(store()), *kept], archives)
     if as_json:
@@ -52,7 +52,7 @@ def _head(text: str) -> Head:
 def export(since: str) -> int:
     """Write the entries of requests from a time on, as they lie in the log."""
     _check_time("--since", since)
-    for row in RequestLog(home()).rows(since):
+    for row in request_log(home()).rows(since):
         sys.stdout.buffer.write(row.line + b"\n")
     sys.stdout.flush()
     return output.DONE

@@ -19,6 +19,7 @@ from ftdm_assets.sources import label_webhook
 from serving import stack
 from serving.admission import StoreAdmission
 from serving.health import port_is_free
+from serving.home import DATABASE_VARIABLE
 from serving.stack import StackStatus
 from serving.supervision import Program, Supervisor
 
@@ -27,7 +28,7 @@ _UI_SECONDS = 120
 _PASSED_ON = (
     *("FTDM_MODELS", "FTDM_SERVING_PYTHON"),
     *("FTDM_GATEWAY_PORT", "FTDM_CACHE_PORT", "FTDM_CACHE_URL"),
-    stack.INPUTS_VARIABLE,
+    *(stack.INPUTS_VARIABLE, DATABASE_VARIABLE),
 )
 _LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries {
   name locationOrLoadError {

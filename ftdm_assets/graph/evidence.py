@@ -19,7 +19,7 @@ from ftdm_assets.provenance.overrides import SignedOverride, overrides
 from ftdm_assets.provenance.statements import REQUEST_LOG
 from ftdm_assets.provenance.store import StoreError
 from serving.pointer import PointerStore
-from serving.request_log import RequestLog
+from serving.request_log import request_log
 from serving.versions import Version
 
 PRODUCTION, GOLDEN, CANDIDATE = "production", "golden_set", "merged_model"
@@ -36,8 +36,8 @@ def request_log_head(reading: Reading) -> dict[str, str]:
     Raises:
         RequestLogError: if the head is damaged.
     """
-    head = RequestLog(reading.home).kept_head()
-    return {} if head is None else {REQUEST_LOG: str(head)}
+    kept = request_log(reading.home).heads()
+    return {REQUEST_LOG: str(kept[0][1])} if kept else {}
 
 
 def candidate_nodes(reading: Reading, assets: tuple[str, ...]) -> list[Node]:

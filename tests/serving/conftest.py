@@ -8,9 +8,35 @@ import pytest
 
 from serving import stack
 from serving.health import free_port
+from serving.home import DATABASE_VARIABLE
 from serving.supervision import Supervisor
 from tests.serving.cache_support import Bench, FakeReplica, gateway, put, served, valkey
+from tests.serving.postgres_server import PostgresServer, postgres_server
 from tests.serving.serving_support import Running, bearer
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A real Postgres; started when the first test asks for it."""
+    with postgres_server() as one:
+        yield one
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database of the test's stores."""
+    monkeypatch.delenv(DATABASE_VARIABLE, raising=False)
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres").new_schema()
+        monkeypatch.setenv(DATABASE_VARIABLE, url)
+
+
+@pytest.fixture
+def shared(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A schema of its own in Postgres, as the environment names it."""
+    url = postgres.new_schema()
+    monkeypatch.setenv(DATABASE_VARIABLE, url)
+    return url
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """API keys: what is kept of them, what they allow, and that they only ever end."""
 
 import json
-import sqlite3
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,8 +14,10 @@ from serving.api_keys import ApiKeyError, Grant, KeyStore, key_id_of, who_moves
 from serving.local_key import local_key
 from serving.names import InvalidNameError
 from serving.rate_limit import RateLimits
+from tests.serving.databases import REFUSED, both, raw
 
 
+@both
 def test_a_key_is_found_by_its_text_and_only_by_it(tmp_path: Path) -> None:
     with KeyStore(tmp_path) as store:
         made = store.new(Grant("billing", models=("tickets",), per_minute=7, days=2), by="jane")
@@ -30,6 +31,7 @@ def test_a_key_is_found_by_its_text_and_only_by_it(tmp_path: Path) -> None:
             assert store.find(wrong) is None
 
 
+@both
 def test_no_secret_is_kept_or_shown(tmp_path: Path) -> None:
     with KeyStore(tmp_path) as store:
         made = store.new(Grant("billing"), by="jane")
@@ -39,6 +41,7 @@ def test_no_secret_is_kept_or_shown(tmp_path: Path) -> None:
         assert not path.is_file() or secret.encode() not in path.read_bytes()
 
 
+@both
 def test_a_key_expires_and_is_revoked(tmp_path: Path) -> None:
     now = datetime.now(UTC)
     with KeyStore(tmp_path) as store:
@@ -51,6 +54,7 @@ def test_a_key_expires_and_is_revoked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("overlap", [0, 5])
+@both
 def test_a_rotated_key_allows_the_same(tmp_path: Path, overlap: int) -> None:
     now = datetime.now(UTC)
     with KeyStore(tmp_path) as store:
@@ -82,6 +86,7 @@ def test_a_rotated_key_allows_the_same(tmp_path: Path, overlap: int) -> None:
         "UPDATE api_keys SET per_minute = NULL",
     ],
 )
+@both
 def test_a_key_can_only_be_ended(tmp_path: Path, change: str) -> None:
     with KeyStore(tmp_path) as store:
         grant = Grant("a", ("tickets",), per_minute=1, days=1)
@@ -89,16 +94,15 @@ def test_a_key_can_only_be_ended(tmp_path: Path, change: str) -> None:
         if "revoked_at" in change:
             store.revoke(store.new(grant, by="jane").key.key_id, by="jane")
         before = store.keys()
-        database = sqlite3.connect(tmp_path / "serving.db")
-        with pytest.raises(sqlite3.IntegrityError):
-            database.execute(change)
-        database.close()
+        with raw(tmp_path / "serving.db") as execute, pytest.raises(REFUSED):
+            execute(change)
         assert store.keys() == before
 
 
 @pytest.mark.parametrize(
     "grant", [Grant(" "), Grant("a", ()), Grant("a", per_minute=0), Grant("a", days=0)]
 )
+@both
 def test_an_impossible_grant_is_refused(tmp_path: Path, grant: Grant) -> None:
     with KeyStore(tmp_path) as store, pytest.raises(ApiKeyError):
         store.new(grant, by="jane")
@@ -106,6 +110,7 @@ def test_an_impossible_grant_is_refused(tmp_path: Path, grant: Grant) -> None:
         store.new(Grant("a", ("tickets@v0001",)), by="jane")
 
 
+@both
 def test_the_local_key_is_for_its_owner_and_made_anew_when_it_counts_no_more(
     tmp_path: Path,
 ) -> None:
@@ -123,6 +128,7 @@ def test_the_local_key_is_for_its_owner_and_made_anew_when_it_counts_no_more(
     assert len(local_key(tmp_path)) == len(text)
 
 
+@both
 def test_a_key_moves_production_only_if_it_is_an_admins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,6 +151,7 @@ def test_a_key_moves_production_only_if_it_is_an_admins(
         who_moves(tmp_path, "root")
 
 
+@both
 def test_a_rollback_asks_who_moves_production(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,6 +176,7 @@ def test_a_bucket_gives_its_minute_and_then_its_rate() -> None:
     assert {limits.take("c", None) for _ in range(1000)} == {0}
 
 
+@both
 def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FTDM_HOME", str(tmp_path))
 

@@ -10,6 +10,7 @@ from serving.drill import Drill, DrillError, NothingToDrillError, drill
 from serving.health import free_port
 from serving.pointer import PointerStore
 from serving.versions import PointerError, Version
+from tests.serving.databases import both
 from tests.serving.serving_support import MODEL, VOUCHED, Vouched, digest_of, unasked
 from tests.serving.warm_router import WarmRouter, warm_router
 
@@ -38,6 +39,7 @@ def drilled(home: Path, timeout_s: float = 5.0) -> Drill:
     return drill(home, MODEL, BODY, admission=VOUCHED, timeout_s=timeout_s)
 
 
+@both
 def test_back_and_forth_are_timed_and_production_stays(tmp_path: Path, router: WarmRouter) -> None:
     put(tmp_path, FIRST, router.url)
     put(tmp_path, SECOND, router.url)
@@ -57,6 +59,7 @@ def test_back_and_forth_are_timed_and_production_stays(tmp_path: Path, router: W
     assert not (tmp_path / "run" / f"drill-{MODEL}").exists()
 
 
+@both
 def test_without_a_previous_version_there_is_nothing_to_drill(
     tmp_path: Path, router: WarmRouter
 ) -> None:

@@ -2,20 +2,23 @@ import itertools
 import json
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from serving.pointer import PointerStore
 from serving.versions import (
@@ -27,6 +30,7 @@ from serving.versions import (
     UnknownModelError,
     Version,
 )
+from tests.serving.databases import REFUSED, both, emptied, is_shared, raw
 from tests.serving.serving_support import MODEL, digest_of, unasked
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,6 +70,7 @@ def filled(home: Path, count: int) -> None:
             store.record_version(a_version(number))
 
 
+@both
 def test_a_version_comes_back_as_it_was_recorded(tmp_path: Path) -> None:
     with PointerStore(tmp_path) as store:
         written = store.record_version(a_version(1))
@@ -74,6 +79,7 @@ def test_a_version_comes_back_as_it_was_recorded(tmp_path: Path) -> None:
         assert store.versions() == [written]
 
 
+@both
 def test_a_name_means_what_was_written_last_by_whomever(tmp_path: Path) -> None:
     filled(tmp_path, 3)
     with PointerStore(tmp_path) as store, PointerStore(tmp_path) as other:
@@ -89,10 +95,11 @@ def test_a_name_means_what_was_written_last_by_whomever(tmp_path: Path) -> None:
             assert store.resolve(f"{MODEL}@v0003").router_url.endswith(str(id(writer)))
 
 
+@both
 def test_a_database_of_before_the_result_cache_is_taken_over(tmp_path: Path) -> None:
     filled(tmp_path, 1)
-    with closing(sqlite3.connect(tmp_path / "serving.db")) as database:
-        database.execute("ALTER TABLE versions DROP COLUMN cache")
+    with raw(tmp_path / "serving.db") as execute:
+        execute("ALTER TABLE versions DROP COLUMN cache")
     with PointerStore(tmp_path) as store:
         assert store.version(MODEL, "v0001").cache == CacheTerms()
         other = replace(a_version(2), cache=CacheTerms(enabled=False, ttl_s=3))
@@ -100,11 +107,12 @@ def test_a_database_of_before_the_result_cache_is_taken_over(tmp_path: Path) -> 
         assert store.version(MODEL, "v0002").cache == other.cache
 
 
+@both
 def test_a_database_of_before_forms_is_taken_over(tmp_path: Path) -> None:
     filled(tmp_path, 1)
-    with closing(sqlite3.connect(tmp_path / "serving.db")) as database:
-        database.execute("ALTER TABLE versions DROP COLUMN form")
-        database.execute("ALTER TABLE versions DROP COLUMN cache")
+    with raw(tmp_path / "serving.db") as execute:
+        execute("ALTER TABLE versions DROP COLUMN form")
+        execute("ALTER TABLE versions DROP COLUMN cache")
     with PointerStore(tmp_path) as store, PointerStore(tmp_path) as beside:
         assert store.version(MODEL, "v0001").form == {}
         schema = {"type": "object", "properties": {"z": {}, "ä": {"const": "ü"}, "a": {}}}
@@ -115,6 +123,7 @@ def test_a_database_of_before_forms_is_taken_over(tmp_path: Path) -> None:
         assert found.cache == CacheTerms()
 
 
+@both
 def test_promotions_and_rollbacks_leave_a_history(tmp_path: Path) -> None:
     filled(tmp_path, 2)
     promote(tmp_path, "v0001", by="ana", reason="first")
@@ -135,6 +144,7 @@ def test_promotions_and_rollbacks_leave_a_history(tmp_path: Path) -> None:
         assert store.resolve(f"{MODEL}@v0002").version == f"{MODEL}-v0002"
 
 
+@both
 def test_promoting_the_current_version_again_changes_nothing(tmp_path: Path) -> None:
     filled(tmp_path, 1)
     first = promote(tmp_path, "v0001", by="ana", reason="first")
@@ -143,6 +153,7 @@ def test_promoting_the_current_version_again_changes_nothing(tmp_path: Path) -> 
         assert store.moves(MODEL) == [first]
 
 
+@both
 def test_a_promotion_decided_over_another_production_is_refused(tmp_path: Path) -> None:
     filled(tmp_path, 3)
     over = digest_of(f"{MODEL}-v0001")
@@ -164,6 +175,7 @@ def test_a_promotion_decided_over_another_production_is_refused(tmp_path: Path) 
     assert f"decided over {over[:12]}; eval_scores.not_worse_than_production" in told
 
 
+@both
 def test_only_a_ready_version_becomes_current(tmp_path: Path) -> None:
     with PointerStore(tmp_path) as store:
         store.record_version(a_version(1, "starting"))
@@ -173,6 +185,7 @@ def test_only_a_ready_version_becomes_current(tmp_path: Path) -> None:
         promote(tmp_path, "v0009", by="ana", reason="none")
 
 
+@both
 def test_a_rollback_without_a_target_says_so(tmp_path: Path) -> None:
     filled(tmp_path, 2)
     with pytest.raises(UnknownModelError, match="in production"):
@@ -185,6 +198,7 @@ def test_a_rollback_without_a_target_says_so(tmp_path: Path) -> None:
     assert rollback(tmp_path, "v0002", by="ana", reason="r").to_version.endswith("v0002")
 
 
+@both
 def test_a_promotion_that_is_not_admitted_moves_nothing(tmp_path: Path) -> None:
     filled(tmp_path, 1)
 
@@ -197,6 +211,7 @@ def test_a_promotion_that_is_not_admitted_moves_nothing(tmp_path: Path) -> None:
         assert store.pointer(MODEL) is None
 
 
+@both
 def test_a_rollback_that_is_not_admitted_moves_nothing(tmp_path: Path) -> None:
     filled(tmp_path, 2)
     promote(tmp_path, "v0001", by="ana", reason="first")
@@ -211,6 +226,7 @@ def test_a_rollback_that_is_not_admitted_moves_nothing(tmp_path: Path) -> None:
         assert len(store.moves(MODEL)) == 2
 
 
+@both
 def test_a_version_is_bound_to_its_digest(tmp_path: Path) -> None:
     filled(tmp_path, 1)
     other = Version(*(MODEL, f"{MODEL}-v0001", digest_of("other"), Path("/m"), "s", 1, "bfloat16"))
@@ -219,6 +235,7 @@ def test_a_version_is_bound_to_its_digest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("by", "reason"), [("", "r"), ("ana", " ")])
+@both
 def test_a_move_needs_a_name_and_a_reason(tmp_path: Path, by: str, reason: str) -> None:
     filled(tmp_path, 1)
     with pytest.raises(PointerError, match="needs a name"):
@@ -227,19 +244,19 @@ def test_a_move_needs_a_name_and_a_reason(tmp_path: Path, by: str, reason: str) 
         assert store.pointer(MODEL) is None
 
 
+@both
 def test_the_history_cannot_be_changed(tmp_path: Path) -> None:
     filled(tmp_path, 1)
     promote(tmp_path, "v0001", by="ana", reason="first")
-    database = sqlite3.connect(tmp_path / "serving.db")
-    try:
-        for statement in ("UPDATE moves SET by = 'eve'", "DELETE FROM moves"):
-            with pytest.raises(sqlite3.IntegrityError, match="append-only"):
-                database.execute(statement)
-    finally:
-        database.close()
+    emptying = ["TRUNCATE moves"] if is_shared() else []
+    with raw(tmp_path / "serving.db") as execute:
+        for statement in ("UPDATE moves SET by = 'eve'", "DELETE FROM moves", *emptying):
+            with pytest.raises(REFUSED, match="append-only"):
+                execute(statement)
 
 
 @pytest.mark.parametrize("name", ["", "x", "bad name", f"{MODEL}@v0009", f"{MODEL}@previous"])
+@both
 def test_unknown_names(tmp_path: Path, name: str) -> None:
     filled(tmp_path, 1)
     promote(tmp_path, "v0001", by="ana", reason="first")
@@ -248,7 +265,7 @@ def test_unknown_names(tmp_path: Path, name: str) -> None:
 
 
 KILLED_AT = """
-import os, signal, sqlite3, sys
+import os, signal, sys
 from pathlib import Path
 from serving.pointer import PointerStore
 store = PointerStore(Path(sys.argv[1]))
@@ -258,8 +275,8 @@ def step(_):
     left -= 1
     if left < 0:
         os.kill(os.getpid(), signal.SIGKILL)
-store._db.set_trace_callback(step)
-store._db.set_progress_handler(lambda: step(None), 5)
+store._db.connection.set_trace_callback(step)
+store._db.connection.set_progress_handler(lambda: step(None), 5)
 store.promote("support_tickets", "v0002", by="crash", reason="test", admit=lambda _: None)
 """
 
@@ -288,6 +305,7 @@ def test_killed_at_any_step_a_promotion_is_made_or_not_made(tmp_path: Path) -> N
     assert step > 10
 
 
+@both
 def test_two_processes_that_promote_at_once_both_end_in_the_history(tmp_path: Path) -> None:
     filled(tmp_path, 8)
     code = (
@@ -312,6 +330,7 @@ def test_two_processes_that_promote_at_once_both_end_in_the_history(tmp_path: Pa
     )
 
 
+@both
 def test_a_rollback_is_fast_and_imports_nothing_heavy(tmp_path: Path) -> None:
     filled(tmp_path, 2)
     promote(tmp_path, "v0001", by="ana", reason="first")
@@ -329,7 +348,7 @@ def test_a_rollback_is_fast_and_imports_nothing_heavy(tmp_path: Path) -> None:
     out = subprocess.run(command, cwd=ROOT, timeout=30, check=True, capture_output=True).stdout
     seconds, modules = json.loads(out)
     heavy = {"torch", "dagster", "pandas", "numpy", "aiohttp", "starlette", "uvicorn", "httpx"}
-    assert not heavy & set(modules)
+    assert not (heavy if is_shared() else {*heavy, "psycopg"}) & set(modules)
     assert seconds < 2.0
 
 
@@ -339,6 +358,7 @@ class PointerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.home = Path(tempfile.mkdtemp())
+        emptied()
         self.store = PointerStore(self.home)
         self.states: dict[str, State] = {}
         self.current: str | None = None
@@ -396,21 +416,21 @@ class PointerMachine(RuleBasedStateMachine):
         assert not moves or moves[-1].to_version == self.current
 
 
-PointerMachine.TestCase.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
-TestPointerMachine = PointerMachine.TestCase
+@both
+def test_any_sequence_of_moves_follows_the_rules() -> None:
+    some = settings(max_examples=10 if is_shared() else 30, stateful_step_count=20, deadline=None)
+    run_state_machine_as_test(PointerMachine, settings=some)
 
 
+@both
 def test_a_reader_is_never_held_up_by_a_writer(tmp_path: Path) -> None:
     filled(tmp_path, 1)
     promote(tmp_path, "v0001", by="ana", reason="first")
-    writer = sqlite3.connect(tmp_path / "serving.db", isolation_level=None)
-    try:
-        writer.execute("BEGIN IMMEDIATE")
-        writer.execute("UPDATE versions SET state = 'stopped'")
+    with raw(tmp_path / "serving.db") as execute:
+        execute("BEGIN IMMEDIATE" if not is_shared() else "BEGIN")
+        execute("UPDATE versions SET state = 'stopped'")
         began = time.monotonic()
         with PointerStore(tmp_path) as store:
             assert store.resolve(MODEL).state == "ready"
         assert time.monotonic() - began < 1.0
-        writer.execute("ROLLBACK")
-    finally:
-        writer.close()
+        execute("ROLLBACK")

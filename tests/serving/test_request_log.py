@@ -1,49 +1,56 @@
-"""The request log as a file: what was changed, dropped, swapped or put in is found; crashes."""
+"""The request log: what was changed, dropped, swapped or put in is found; crashes."""
 
 import json
 import os
 import signal
-import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ftdm_assets.provenance.chain_links import Head, following
-from serving.request_log import RequestLog, RequestLogError
+from serving.request_log import RequestLog, RequestLogError, request_log
 from serving.request_log_check import RequestLogReport, check
+from serving.shared_request_log import SharedRequestLog
 from tests.commands.helpers import REPOSITORY
+from tests.serving.databases import REFUSED, both, is_shared, raw
 
-Change = Callable[[sqlite3.Connection], object]
+Log = RequestLog | SharedRequestLog
 
 
 def entry(number: int, **fields: object) -> dict[str, Any]:
     return {"event": "answered", "id": f"id{number}", "at": f"2026-11-{number:02}T00", **fields}
 
 
-def written(home: Path, entries: int = 7) -> RequestLog:
-    log = RequestLog(home)
+def written(home: Path, entries: int = 7) -> Log:
+    log = request_log(home)
     for number in range(1, entries + 1):
         log.append([entry(number)])
     log.close()
     return log
 
 
-def tampered(log: RequestLog, *statements: str) -> RequestLogReport:
-    """Change the file as somebody would who may write it: triggers do not stop him."""
-    with closing(sqlite3.connect(log.path)) as database, database:
-        database.execute("DROP TRIGGER requests_are_never_changed")
-        database.execute("DROP TRIGGER requests_are_never_deleted")
+def tampered(log: Log, *statements: str) -> RequestLogReport:
+    """Change the table as somebody would who may write it: triggers do not stop him."""
+    with raw(Path(log.path)) as execute:
+        if is_shared():
+            execute("ALTER TABLE requests DISABLE TRIGGER USER")
+        else:
+            execute("DROP TRIGGER requests_are_never_changed")
+            execute("DROP TRIGGER requests_are_never_deleted")
         for statement in statements:
-            database.execute(statement)
+            execute(statement.replace(REPLACED, REPLACED_BYTES) if is_shared() else statement)
     return check(log)
 
 
+REPLACED = "replace(line, 'id3', 'id9')"
+REPLACED_BYTES = "convert_to(replace(convert_from(line, 'UTF8'), 'id3', 'id9'), 'UTF8')"
+
+
+@both
 def test_entries_come_back_in_order_and_the_head_counts_them(tmp_path: Path) -> None:
     log = written(tmp_path)
     head = log.append([entry(8), entry(9)])
@@ -55,6 +62,7 @@ def test_entries_come_back_in_order_and_the_head_counts_them(tmp_path: Path) -> 
     assert (report.head, report.problems, report.notes) == (head, [], [])
     assert [row.number for row in log.rows("2026-11-05")] == [5, 6, 7, 8, 9]
     assert list(log.rows("2027")) == []
+    log.close()
 
 
 def test_the_log_is_for_its_owner_only(tmp_path: Path) -> None:
@@ -65,25 +73,27 @@ def test_the_log_is_for_its_owner_only(tmp_path: Path) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
 
 
+@both
 def test_nothing_at_all_is_whole(tmp_path: Path) -> None:
-    report = check(RequestLog(tmp_path))
+    report = check(request_log(tmp_path))
     assert (report.head, report.problems) == (Head(), [])
 
 
 @pytest.mark.parametrize("change", ["UPDATE requests SET at = ''", "DELETE FROM requests"])
+@both
 def test_the_table_only_grows(tmp_path: Path, change: str) -> None:
     with (
-        closing(sqlite3.connect(written(tmp_path).path)) as database,
-        pytest.raises(sqlite3.IntegrityError, match="append-only"),
+        raw(Path(written(tmp_path).path)) as execute,
+        pytest.raises(REFUSED, match="append-only"),
     ):
-        database.execute(change)
+        execute(change)
 
 
 @pytest.mark.parametrize(
     ("statements", "told"),
     [
         (
-            ["UPDATE requests SET line = replace(line, 'id3', 'id9') WHERE number = 3"],
+            [f"UPDATE requests SET line = {REPLACED} WHERE number = 3"],
             "was changed",
         ),
         (["UPDATE requests SET line = '{}' WHERE number = 3"], "row 3: this is no entry"),
@@ -111,6 +121,7 @@ def test_the_table_only_grows(tmp_path: Path, change: str) -> None:
         (["INSERT INTO requests SELECT 8, at, line FROM requests WHERE number = 2"], "row 8"),
     ],
 )
+@both
 def test_any_changed_dropped_swapped_or_inserted_row_is_found(
     tmp_path: Path, statements: list[str], told: str
 ) -> None:
@@ -121,6 +132,7 @@ def test_any_changed_dropped_swapped_or_inserted_row_is_found(
 @pytest.mark.parametrize(
     "statement", ["DELETE FROM requests WHERE number >= 6", "DELETE FROM requests"]
 )
+@both
 def test_a_log_that_does_not_fit_its_head_takes_no_entry(tmp_path: Path, statement: str) -> None:
     log = written(tmp_path)
     tampered(log, statement)
@@ -162,9 +174,10 @@ def test_a_log_put_away_while_it_is_written_takes_no_entry(tmp_path: Path) -> No
 
 
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    path = RequestLog(tmp_path).path
     log = written(tmp_path)
-    content = log.path.read_bytes()
-    log.path.write_bytes(content[:100] + b"\0" * (len(content) - 100))
+    content = path.read_bytes()
+    path.write_bytes(content[:100] + b"\0" * (len(content) - 100))
     assert check(log).problems
 
 
@@ -179,29 +192,35 @@ def test_rows_behind_the_head_are_taken_in_if_they_follow(tmp_path: Path) -> Non
     assert check(log).problems == []
 
 
+@both
 def test_a_row_put_in_behind_the_head_takes_no_entry(tmp_path: Path) -> None:
     log = written(tmp_path, 3)
     _, line = following(Head(3, "0" * 64), entry(4))
-    with closing(sqlite3.connect(log.path)) as database, database:
-        database.execute("INSERT INTO requests VALUES (4, ?, ?)", (entry(4)["at"], line))
-    with pytest.raises(RequestLogError, match="row 4: the entry does not follow"):
+    sent = f"'\\x{line.hex()}'" if is_shared() else f"x'{line.hex()}'"
+    with raw(Path(log.path)) as execute:
+        execute(f"INSERT INTO requests VALUES (4, '{entry(4)['at']}', {sent})")
+    told = "rows behind its head" if is_shared() else "row 4: the entry does not follow"
+    with pytest.raises(RequestLogError, match=told):
         log.append([entry(5)])
 
 
+@both
 def test_two_processes_append_one_after_another(tmp_path: Path) -> None:
     """A gateway that ends still writes while its successor has begun."""
-    one, two = RequestLog(tmp_path), RequestLog(tmp_path)
+    one, two = request_log(tmp_path), request_log(tmp_path)
     for number in range(1, 7):
         (one if number % 3 else two).append([entry(number)])
     assert check(one).problems == []
     assert check(one).head.count == 6
+    one.close()
+    two.close()
 
 
 WRITER = """
 import sys
 from pathlib import Path
-from serving.request_log import RequestLog
-log = RequestLog(Path(sys.argv[1]))
+from serving.request_log import request_log
+log = request_log(Path(sys.argv[1]))
 number = 0
 while True:
     head = log.append([{"at": "2026", "n": number + k} for k in range(3)])
@@ -210,6 +229,7 @@ while True:
 """
 
 
+@both
 def test_a_writer_that_is_killed_leaves_whole_batches(tmp_path: Path) -> None:
     command = [sys.executable, "-c", WRITER, str(tmp_path)]
     for kills in range(1, 4):
@@ -221,14 +241,15 @@ def test_a_writer_that_is_killed_leaves_whole_batches(tmp_path: Path) -> None:
             process.send_signal(signal.SIGKILL)
             rest = process.stdout.read().split()
         promised = int(rest[-1]) if rest else promised
-        report = check(RequestLog(tmp_path))
+        report = check(request_log(tmp_path))
         assert report.problems == []
         assert report.head.count >= promised
         assert report.head.count % 3 == 0
 
 
 def test_a_full_disk_is_an_error_and_undoes_the_whole_batch(tmp_path: Path) -> None:
-    log = written(tmp_path, 2)
+    log = RequestLog(tmp_path)
+    log.append([entry(1), entry(2)])
     before = log.append([entry(3)])
     # SQLite's own limit: the database answers as it does on a full disk.
     assert log._db is not None

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +13,15 @@ from ftdm_assets.cli import app as commands
 from ftdm_assets.provenance.chain_links import Head
 from ftdm_assets.provenance.statements import REQUEST_LOG
 from serving import request_log_prune
-from serving.request_log import RequestLog, RequestLogError
+from serving.request_log import Log, RequestLogError, request_log
 from serving.request_log_check import check
 from serving.request_log_prune import Pruned, prune
 from tests.provenance.samples import manifest
+from tests.serving.databases import REFUSED, both, raw
 from tests.serving.test_request_log import entry, tampered, written
 
 
-def contents(log: RequestLog) -> list[dict[str, Any]]:
+def contents(log: Log) -> list[dict[str, Any]]:
     return [json.loads(row.line)["content"] for row in log.rows()]
 
 
@@ -58,10 +57,11 @@ def test_old_rows_are_in_the_file_and_the_log_says_so(tmp_path: Path) -> None:
     assert (report.problems, report.notes, report.head.count) == ([], [], 8)
 
 
+@both
 def test_the_log_goes_on_and_is_pruned_again(tmp_path: Path) -> None:
     log = written(tmp_path)
     heads = [Head(row.number, row.digest) for row in log.rows()]
-    writing = RequestLog(tmp_path)
+    writing = request_log(tmp_path)
     writing.append([entry(8)])
     first = pruned_at(tmp_path, "2026-11-04")
     writing.append([entry(9)])
@@ -83,9 +83,10 @@ def test_the_log_goes_on_and_is_pruned_again(tmp_path: Path) -> None:
     assert check(log, (), [first.file]).problems != []
 
 
+@both
 def test_everything_old_leaves_the_last_entry_of_a_request(tmp_path: Path) -> None:
     log = written(tmp_path)
-    writing = RequestLog(tmp_path)
+    writing = request_log(tmp_path)
     writing.append([entry(8)])
     pruned_at(tmp_path, "2099")
     assert [one["event"] for one in contents(log)] == ["answered", "pruned"]
@@ -95,6 +96,7 @@ def test_everything_old_leaves_the_last_entry_of_a_request(tmp_path: Path) -> No
     assert check(log).problems == []
 
 
+@both
 @pytest.mark.parametrize("rows", ["number < 3", "number < 4", "number = 6"])
 def test_rows_that_nobody_pruned_are_missed(tmp_path: Path, rows: str) -> None:
     log = written(tmp_path)
@@ -105,16 +107,15 @@ def test_rows_that_nobody_pruned_are_missed(tmp_path: Path, rows: str) -> None:
         prune(tmp_path, "2026-11-05", tmp_path / "more.jsonl", "alice")
 
 
+@both
 def test_the_table_still_only_grows(tmp_path: Path) -> None:
     log = written(tmp_path)
     pruned_at(tmp_path, "2026-11-04")
-    with (
-        closing(sqlite3.connect(log.path)) as db,
-        pytest.raises(sqlite3.IntegrityError, match="append-only"),
-    ):
-        db.execute("DELETE FROM requests")
+    with raw(Path(log.path)) as execute, pytest.raises(REFUSED, match="append-only"):
+        execute("DELETE FROM requests")
 
 
+@both
 @pytest.mark.parametrize("parts", [0, 2])
 def test_who_is_stopped_before_all_is_deleted_prunes_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int
@@ -146,13 +147,13 @@ def test_heads_in_manifests_are_compared(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("FTDM_HOME", str(tmp_path))
     log, artifacts = written(tmp_path), homes.store()
     made = artifacts.put_document("canary", {"a": 1})
-    facts = {REQUEST_LOG: str(log.kept_head())}
+    facts = {REQUEST_LOG: str(log.heads()[0][1])}
     artifacts.add_manifest(manifest("canary_scores", made.digest, kind=made.kind, facts=facts))
     ask = ["verify", "--request-log"]
     assert CliRunner().invoke(commands, ask).exit_code == 0
     log.close()
     for path in (log.path, log.head_path):
-        path.unlink()
+        Path(path).unlink()
     for number in range(1, 9):
         log.append([entry(number, cached=True)])
     shown = CliRunner().invoke(commands, ask)
