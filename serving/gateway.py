@@ -42,6 +42,7 @@ from serving.admission import StoreAdmission
 from serving.body import json_object
 from serving.cache_store import CacheStore
 from serving.cached_response import was_computed
+from serving.deadline import answered_by, deadline_of
 from serving.engine import HOST
 from serving.errors import ApiError, model_not_found
 from serving.guard import Guard, GuardMiddleware, check_model
@@ -106,8 +107,10 @@ class Gateway:
 
     async def complete(self, request: Request) -> Response:
         """Answer a chat completion or a completion."""
+        arrived = asyncio.get_running_loop().time()
+        deadline = deadline_of(request.headers, arrived, self._settings.answer_timeout_s)
         call = await self.read(request)
-        answer = await self._cache.answer(call, request.headers)
+        answer = await answered_by(deadline, lambda: self._cache.answer(call, request.headers))
         request.state.entry.cached = not was_computed(answer)
         return answer
 
