@@ -54,6 +54,7 @@ from serving.request_entry import RequestEntry, input_digest, input_secret, inpu
 from serving.request_recorder import RecorderMiddleware, recorder
 from serving.result_cache import ResultCache
 from serving.room import RoomMiddleware
+from serving.rotation import Rotation
 from serving.router import REQUEST_TIMEOUT_S
 from serving.upstream import Call, Upstream
 from serving.versions import UnknownModelError, Version
@@ -91,10 +92,12 @@ class GatewaySettings:
 class Gateway:
     """The handlers, and what they share: the pointer's database and the connections."""
 
-    def __init__(self, settings: GatewaySettings) -> None:
+    def __init__(self, settings: GatewaySettings, rotation: Rotation) -> None:
         self._settings = settings
         self._store = PointerStore(settings.home)
-        self._upstream = Upstream(settings.retry_for_s, settings.answer_timeout_s)
+        self._rotation = rotation
+        self._upstream = Upstream(settings.retry_for_s, settings.answer_timeout_s, rotation)
+        rotation.start()
         self._secret = input_secret(settings.home)
         store = settings.cache_url and CacheStore(settings.cache_url, settings.cache_timeout_s)
         self._cache = ResultCache.of(settings.home, store or None, self._upstream.send)
@@ -102,6 +105,7 @@ class Gateway:
     async def close(self) -> None:
         """Close the database and every connection."""
         await self._cache.close()
+        await self._rotation.close()
         await self._upstream.close()
         self._store.close()
 
@@ -185,12 +189,15 @@ class Gateway:
         return entries
 
 
-def create_app(settings: GatewaySettings, around: Sequence[Middleware] = ()) -> Starlette:
+def create_app(
+    settings: GatewaySettings, around: Sequence[Middleware] = (), rotation: Rotation | None = None
+) -> Starlette:
     """Return the gateway as an ASGI application, with what watches it `around` it."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        gateway, guard, writer = Gateway(settings), Guard(settings.home), recorder(settings.home)
+        gateway = Gateway(settings, rotation or Rotation.of(settings.home))
+        guard, writer = Guard(settings.home), recorder(settings.home)
         app.state.gateway, app.state.guard, app.state.recorder = gateway, guard, writer
         try:
             yield
@@ -281,9 +288,10 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     cache_url = os.environ.get(CACHE_VARIABLE) or None
     settings = GatewaySettings(options.home, keep_inputs=options.keep_inputs, cache_url=cache_url)
-    with observed(options.home, options.metrics_port) as around:
+    rotation = Rotation.of(options.home)
+    with observed(options.home, options.metrics_port, rotation) as around:
         tls.run(
-            create_app(settings, around),
+            create_app(settings, around, rotation),
             tls.door_of(),
             host=HOST,
             port=options.port,

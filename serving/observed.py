@@ -10,20 +10,27 @@ from serving.exposition import exposed
 from serving.measured import Measured
 from serving.metrics import Metrics
 from serving.otlp import traces_endpoint
+from serving.rotation import Rotation
+from serving.rotation_metrics import RotationCollector
 
 
 @contextmanager
-def observed(home: Path, metrics_port: int | None) -> Iterator[list[Middleware]]:
+def observed(
+    home: Path, metrics_port: int | None, rotation: Rotation | None = None
+) -> Iterator[list[Middleware]]:
     """Return the middleware that watches, outermost first, as long as the context lasts.
 
     Args:
         home: The home folder whose pointer the metrics show.
         metrics_port: Where Prometheus asks, on loopback; None: nowhere.
+        rotation: The watch over the replicas, where one runs.
 
     Raises:
         ExpositionError: The port is taken.
     """
     metrics = Metrics()
+    if rotation:
+        metrics.registry.register(RotationCollector(rotation))
     around = [Middleware(Measured, metrics=metrics)]
     with ExitStack() as running:
         running.enter_context(exposed(metrics, home, metrics_port))

@@ -7,10 +7,13 @@ Invariants:
 - an answer belongs to one version: once its first byte has gone back it is never mixed with
   another's; a stream that breaks goes on with another replica of the same version where that one
   writes the same, and else ends with an error event, not in silence;
-- only failures to reach a replica are tried again (refused, broken off, 502, 503); what a replica
-  itself answered, good or bad, is passed on as it is;
+- only failures to reach a replica are tried again (refused, broken off, 502, 503, the router's own
+  errors), which is safe as a completion has no side effects, and so is a call that waits for the
+  head of an answer when a replica of its version is found to hang (`serving.hedge`); what has
+  reached a replica is sent again within a budget (`serving.retry_budget`). What a replica itself
+  answered, good or bad, is passed on as it is;
 - an answer that does not name the version's weights as its model is no replica's of that version:
-  nothing of it goes back, and the call is sent again.
+  nothing of it goes back, the call is sent again, and `serving.rotation` is told who gave it.
 """
 
 import asyncio
@@ -25,15 +28,23 @@ import aiohttp
 from starlette.responses import Response, StreamingResponse
 
 from serving.errors import ERROR_EVENT, ApiError, unreachable
+from serving.hedge import Held, hedged
+from serving.retry_budget import RetryBudget
+from serving.rotation import Rotation
 from serving.transcript import BrokenOffError, CannotGoOnError, Events, Transcript
 from serving.versions import Version
 
 _AGAIN = frozenset({502, 503})
+# With the router's own code: none of the replicas that it tried could be reached.
+_ROUTER_FAILED = 500
 # What an engine says to a model's name that is not its own; the path is one that it has.
 _UNKNOWN = 404
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5
 # Breaks of one answer that are made good; a replica that breaks each time would go on for ever.
 _BREAKS = 3
+# smg says in them which replica answered, and that an error is its own.
+_ROUTED_HEADER, _ROUTER_ERROR_HEADER = "x-smg-routed-worker-id", "x-smg-error-code"
+_NO_REPLICA = frozenset({"model_not_found", "no_available_workers"})
 _LONGEST_FIRST = 64 * 1024
 
 T = TypeVar("T")
@@ -76,14 +87,36 @@ class Call:
 
 
 class _NotReachedError(Exception):
-    """Nobody answered, and nothing has gone back yet."""
+    """Nobody answered, and nothing has gone back yet.
+
+    Attributes:
+        sent: Whether a replica may have had it: sending it again is then work done twice.
+    """
+
+    def __init__(self, message: str, *, sent: bool = True) -> None:
+        super().__init__(message)
+        self.sent = sent
+
+
+class _OtherWeightsError(_NotReachedError):
+    """What answered is no replica of the version."""
 
 
 class Upstream:
     """The connections to the routers; one for each gateway process."""
 
-    def __init__(self, retry_for_s: float, answer_timeout_s: float) -> None:
+    def __init__(
+        self,
+        retry_for_s: float,
+        answer_timeout_s: float,
+        rotation: Rotation,
+        budget: RetryBudget | None = None,
+    ) -> None:
         self._retry_for_s = retry_for_s
+        self._rotation = rotation
+        self._budget = budget or RetryBudget()
+        self._held = Held()
+        rotation.on_hung = self._held.cut
         timeout = aiohttp.ClientTimeout(total=None, connect=2.0, sock_read=answer_timeout_s)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15.0),
@@ -104,6 +137,7 @@ class Upstream:
         Raises:
             ApiError: Nobody could be reached in time, or the name means nothing (any more).
         """
+        self._budget.note_request(call.resolve().version)
         return await self._patiently(lambda: self._send_once(call, call.resolve()), call.resolve)
 
     async def _patiently(
@@ -120,6 +154,11 @@ class Upstream:
                         f"No replica of {version().version} can be reached ({error}): "
                         "try again shortly."
                     ) from error
+                if error.sent and not self._budget.take(version().version):
+                    raise unreachable(
+                        f"{version().version} fails so often that no more of its requests are sent "
+                        f"twice ({error}): try again shortly."
+                    ) from error
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
 
@@ -128,11 +167,11 @@ class Upstream:
         streamed = False
         try:
             if call.streams and answer.content_type == "text/event-stream":
-                first = await _first(answer, version)
+                first = await self._named(_first(answer, version), answer, version)
                 stream = self._stream(call, version, answer, first)
                 streamed = True
                 return StreamingResponse(stream, answer.status, _headers(answer, version))
-            return await _whole(answer, version)
+            return await self._named(_whole(answer, version), answer, version)
         finally:
             if not streamed:
                 answer.close()
@@ -140,7 +179,17 @@ class Upstream:
     async def _opened(self, call: Call, version: Version) -> aiohttp.ClientResponse:
         """Send a call to a version's router; return the answer, of which only the head is read."""
         if not version.router_url:
-            raise _NotReachedError("it has never been started")
+            raise _NotReachedError("it has never been started", sent=False)
+        answer = await hedged(
+            lambda: self._posted(call, version),
+            lambda: self._rotation.hung(version),
+            lambda: self._budget.take(version.version),
+        )
+        if (replica := _routed(answer)) is not None:
+            self._held.add(replica, answer)
+        return answer
+
+    async def _posted(self, call: Call, version: Version) -> aiohttp.ClientResponse:
         content = call.sent_as(version.served_name)
         headers = {"content-type": "application/json", "x-request-id": call.request_id}
         headers |= call.trace
@@ -150,13 +199,23 @@ class Upstream:
             )
         except (TimeoutError, aiohttp.ClientError) as error:
             raise _not_reached(error) from error
-        if answer.status in _AGAIN:
-            answer.close()
-            raise _NotReachedError(f"its router answers {answer.status}")
-        if answer.status == _UNKNOWN:
-            answer.close()
-            raise _NotReachedError("a replica of another version answered")
-        return answer
+        fault = _fault(answer)
+        if fault is None:
+            return answer
+        answer.close()
+        if isinstance(fault, _OtherWeightsError):
+            self._rotation.suspect(version, _routed(answer))
+        raise fault
+
+    async def _named(
+        self, content: Awaitable[T], answer: aiohttp.ClientResponse, version: Version
+    ) -> T:
+        """Return what is read of an answer; tell who gave it where it is none of the version's."""
+        try:
+            return await content
+        except _OtherWeightsError:
+            self._rotation.suspect(version, _routed(answer), sure=True)
+            raise
 
     async def _stream(
         self, call: Call, version: Version, answer: aiohttp.ClientResponse, first: bytes
@@ -196,10 +255,26 @@ class Upstream:
     ) -> tuple[aiohttp.ClientResponse, bytes]:
         answer = await self._opened(call, version)
         try:
-            return answer, await _first(answer, version)
+            return answer, await self._named(_first(answer, version), answer, version)
         except BaseException:
             answer.close()
             raise
+
+
+def _fault(answer: aiohttp.ClientResponse) -> _NotReachedError | None:
+    """Return why an answer is not the version's own, as far as its head says."""
+    code = answer.headers.get(_ROUTER_ERROR_HEADER)
+    if code in _NO_REPLICA:
+        return _NotReachedError("its router has no replica for it", sent=False)
+    if answer.status in _AGAIN or (code is not None and answer.status == _ROUTER_FAILED):
+        return _NotReachedError(f"its router answers {answer.status}")
+    if answer.status == _UNKNOWN:
+        return _OtherWeightsError("a replica of another version answered")
+    return None
+
+
+def _routed(answer: aiohttp.ClientResponse) -> str | None:
+    return answer.headers.get(_ROUTED_HEADER)
 
 
 async def _whole(answer: aiohttp.ClientResponse, version: Version) -> Response:
@@ -220,7 +295,7 @@ async def _first(answer: aiohttp.ClientResponse, version: Version) -> bytes:
             chunk = await answer.content.readany()
             if not chunk:
                 break
-            first += chunk
+            first = _without_comments(first + chunk)
     except (TimeoutError, aiohttp.ClientError) as error:
         raise _not_reached(error) from error
     if not first or first.startswith(ERROR_EVENT):
@@ -229,15 +304,22 @@ async def _first(answer: aiohttp.ClientResponse, version: Version) -> bytes:
     return first
 
 
+def _without_comments(content: bytes) -> bytes:
+    """Cut off what the router sends while a replica is silent: it says nothing of who answers."""
+    while content.startswith(b":") and b"\n\n" in content:
+        content = content.partition(b"\n\n")[2]
+    return content
+
+
 def _require_named(content: bytes, version: Version) -> None:
     """Refuse an answer that does not name the version's own weights as its model.
 
     Raises:
-        _NotReachedError: It is another version's, or nothing that can be read.
+        _OtherWeightsError: It is another version's, or nothing that can be read.
     """
     name = json.dumps(version.served_name)
     if not any(f'"model":{gap}{name}'.encode() in content for gap in ("", " ")):
-        raise _NotReachedError("what answered is no replica of it")
+        raise _OtherWeightsError("what answered is no replica of it")
 
 
 async def _pieces(
@@ -273,4 +355,4 @@ def _not_reached(error: Exception) -> Exception:
         # It may still be at work: asking again would only add to the load.
         return ApiError(504, "The replica did not answer in time.", "timeout", kind="server_error")
     refused = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
-    return _NotReachedError("no connection" if refused else "it broke off")
+    return _NotReachedError("no connection" if refused else "it broke off", sent=not refused)

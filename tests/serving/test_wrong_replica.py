@@ -69,6 +69,17 @@ def test_the_next_one_is_asked_and_nothing_of_it_goes_back(
     assert one.asked == 3
 
 
+def test_what_a_router_sends_while_a_replica_is_silent_is_no_answer(
+    tmp_path: Path, babbler: tuple[Babbler, str]
+) -> None:
+    one, url = babbler
+    head = {"id": "1", "created": 1, "model": f"{MODEL}@v0001", "choices": []}
+    said = b":\n\n: still there\n\n" + event(head) + b"data: [DONE]\n\n"
+    one.times, one.said, one.asked = 1, Response(said, media_type="text/event-stream"), 0
+    assert "[DONE]" in ask(tmp_path, url, stream=True)
+    assert one.asked == 1
+
+
 def test_with_nobody_else_there_it_is_said_and_not_passed_on(
     tmp_path: Path, babbler: tuple[Babbler, str]
 ) -> None:
