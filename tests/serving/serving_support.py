@@ -146,12 +146,12 @@ class Answer:
     text: str = ""
 
 
-def ask(client: httpx.Client, body: dict[str, object]) -> Answer:
+def ask(client: httpx.Client, body: dict[str, object], cache: str = "off") -> Answer:
     """Send one chat completion and read all of its answer."""
     began, version, text = time.monotonic(), "", ""
     try:
         # What is tested is what computes, not the result cache before it.
-        headers = {"x-ftdm-cache": "off"}
+        headers = {"x-ftdm-cache": cache}
         url = "/v1/chat/completions"
         with client.stream("POST", url, json=body, headers=headers) as answer:
             version = answer.headers.get("x-ftdm-version", "")
@@ -173,6 +173,7 @@ class Load:
     content: str = "words=2 pause=0.01"
     stream: bool = False
     callers: int = 4
+    cache: str = "off"
 
     def __post_init__(self) -> None:
         self.answers: list[Answer] = []
@@ -204,4 +205,4 @@ class Load:
         running = self.running
         with httpx.Client(base_url=running.url, headers=running.headers, timeout=30) as client:
             while not self._stop.is_set():
-                self.answers.append(ask(client, body | {"stream": self.stream}))
+                self.answers.append(ask(client, body | {"stream": self.stream}, self.cache))
