@@ -1,14 +1,13 @@
 """Asking again what a hung replica may hold: a completion has no side effects but its cost.
 
-Before the head of an answer only the router knows which replica has a request. So when one of the
-version is taken out because it hangs, every request that waits for a head is sent once more, and
-the first answer counts; the other is broken off, which has the engine drop it. After the head the
-replica is known: a stream is broken off there only if it hangs and has been silent since.
+When a replica is taken out because it hangs, every request that waits there for the head of an
+answer is sent once more, to another, and the first answer counts; the other is broken off, which
+has the engine drop it. After the head, a stream is broken off only if it has been silent since.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol, TypeVar
 from weakref import WeakSet
 
 import aiohttp
@@ -17,17 +16,29 @@ import aiohttp
 _SILENT_S = 2.0
 
 
+class Closable(Protocol):
+    """What has begun and can be broken off."""
+
+    def close(self) -> None:
+        """Break it off."""
+        ...
+
+
+C = TypeVar("C", bound=Closable)
+
+
 async def hedged(
-    attempt: Callable[[], Awaitable[aiohttp.ClientResponse]],
-    hung: Callable[[], asyncio.Future[None] | None],
-    may_repeat: Callable[[], bool],
-) -> aiohttp.ClientResponse:
+    attempt: Callable[[], Awaitable[C]],
+    hung: Callable[[], asyncio.Future[str] | None],
+    may_repeat: Callable[[str], bool],
+) -> C:
     """Return the first answer; raise what the last attempt raised where none succeeds.
 
     Args:
         attempt: Sends the request and waits for the head of its answer.
-        hung: Tells what ends when a replica is found to hang; None where there is no other.
-        may_repeat: Is asked before the request is sent once more.
+        hung: Tells what ends, with its address, when a replica is found to hang; None where there
+            is no other.
+        may_repeat: Is asked, with that address, before the request is sent once more.
     """
     if hung() is None:
         return await attempt()
@@ -41,7 +52,7 @@ async def hedged(
                 waiting.remove(one)
                 if one.exception() is None or not waiting:
                     return one.result()  # Or raise what the last one raised.
-            if signal and signal in done and not signal.cancelled() and may_repeat():
+            if signal and signal in done and not signal.cancelled() and may_repeat(signal.result()):
                 waiting.add(_begin(attempt))
     finally:
         for one in waiting:
@@ -49,16 +60,14 @@ async def hedged(
             one.cancel()
 
 
-def _begin(
-    attempt: Callable[[], Awaitable[aiohttp.ClientResponse]],
-) -> asyncio.Task[aiohttp.ClientResponse]:
-    async def run() -> aiohttp.ClientResponse:
+def _begin(attempt: Callable[[], Awaitable[C]]) -> asyncio.Task[C]:
+    async def run() -> C:
         return await attempt()
 
     return asyncio.create_task(run())
 
 
-def _discard(task: asyncio.Task[aiohttp.ClientResponse]) -> None:
+def _discard(task: asyncio.Task[C]) -> None:
     if not task.cancelled() and task.exception() is None:
         task.result().close()
 

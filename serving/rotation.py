@@ -1,26 +1,22 @@
 """Which replicas of each version requests may go to: each is asked for its identity, all the time.
 
 Every replica of every ready version is asked twice a second who it is. One that is dead, slow (no
-answer within 0.8 s) or wrong (it names other weights) is taken out of its version's router, and
-put back when it is well. Where a call got garbage, or an answer of other weights, from a replica
-that the router names, that one is out at once; where it does not, all of the version must prove
-themselves with a real completion of one token.
+answer within 0.8 s) or wrong (it names other weights) is out of rotation until it is well. One
+that gave a call garbage, or an answer of other weights, is out at once; one that refused a
+connection as well.
 
 This runs in each gateway process: only there it is known what a replica has answered, and which
-calls wait for one that hangs. Why the router's own health checks are not enough: they ask whether
-somebody answers, not who, took 5.0 s to leave out a hung replica (limits of 2 s, twice; measured),
-and with tighter limits they leave out the last one too, when all are only busy.
+calls wait for one that hangs. Each judges for itself, and no gateway needs another.
 
 Invariants:
-- out within 2 s: half a second until it is asked, 0.8 to answer, some milliseconds to take it out
-  (a gateway that gets no processor itself takes longer: it does not trust its own clock then);
+- out within 2 s: half a second until it is asked, 0.8 to answer (a gateway that gets no processor
+  itself takes longer: it does not trust its own clock then);
 - the last replicas that answer for the version stay in rotation, however slow they are or dead they
   seem; those that answer wrongly never do;
-- a replica that is not in rotation, whoever took it out, comes back only after it has said who it
-  is and completed rightly: once, or three times in a row where it had answered garbage. So several
-  gateways, on several machines, can do this at once without undoing each other's work;
-- a list that cannot be read changes nothing; nor is a router changed that has no such interface, or
-  that has found replicas by itself: their verdicts count for metrics and for calls that wait.
+- a replica that was taken out comes back only after it has said who it is and completed rightly:
+  once, or three times in a row where it had answered garbage;
+- a list that cannot be read changes nothing. A version that is not in the list yet is asked at all
+  of its replicas; the watch over it begins within a second.
 """
 
 import asyncio
@@ -33,7 +29,6 @@ from pathlib import Path
 
 from serving.pointer import PointerStore
 from serving.probe import Probe, Verdict
-from serving.router_control import RouterControl
 from serving.versions import Version
 
 _log = logging.getLogger("serving.rotation")
@@ -41,10 +36,8 @@ _PERIOD_S, _LIST_EVERY_S, _SOONEST_S = 0.5, 1.0, 0.1
 _PROOFS_AFTER_GARBAGE = 3
 # Answers that are another's: such a replica is never in rotation, not even as the last one.
 _NEVER = frozenset({"wrong", "garbage"})
-# Not in the router's list, and not for a reason that this process knows.
-_ELSEWHERE = "missing"
 
-Key = tuple[str, str, tuple[str, ...]]
+Key = tuple[str, tuple[str, ...]]
 
 
 @dataclass
@@ -54,14 +47,12 @@ class _Seen:
     Attributes:
         verdict: The last one.
         rotated: Whether requests may go to it.
-        reason: Why not.
         owed: Right completions in a row that it still has to give.
         wake: Set when it is to be asked at once.
     """
 
     verdict: Verdict = "well"
     rotated: bool = True
-    reason: str = ""
     owed: int = 0
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -71,16 +62,14 @@ class _Seen:
 
 
 class _Watched:
-    """One version: a task for each replica, and one that has the router follow."""
+    """One version, with a task for each replica."""
 
     def __init__(self, version: Version, rotation: "Rotation") -> None:
         self.version = version
         self.seen = {one.url: _Seen() for one in version.replicas}
-        self.hung: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.hung: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._rotation = rotation
-        self._changed = asyncio.Event()
         self._tasks = [asyncio.create_task(self._ask(url)) for url in self.seen]
-        self._tasks.append(asyncio.create_task(self._follow()))
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -88,24 +77,27 @@ class _Watched:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.hung.cancel()
 
-    def suspect(self, url: str | None, sure: bool) -> None:
-        for one in [url] if url in self.seen else self.seen:
-            seen = self.seen[one]
-            if sure and one == url:
-                seen.verdict = "garbage"
-                self._changed.set()
-            # In rotation once is enough: what was taken out for garbage owes more already.
-            seen.owes(_PROOFS_AFTER_GARBAGE if sure and one == url else 1)
+    def judge(self, url: str, verdict: Verdict) -> None:
+        """Take in what is known of a replica now."""
+        self.seen[url].verdict = verdict
+        self._settle()
+
+    def suspect(self, url: str, verdict: Verdict | None) -> None:
+        if url not in self.seen:
+            return
+        if verdict is not None:
+            self.judge(url, verdict)
+        self.seen[url].owes(_PROOFS_AFTER_GARBAGE if verdict == "garbage" else 1)
 
     async def _ask(self, url: str) -> None:
         seen, loop = self.seen[url], asyncio.get_running_loop()
         while True:
             began = loop.time()
             seen.wake.clear()
-            verdict = await self._verdict(url, seen)
-            if verdict != seen.verdict:
-                seen.verdict = verdict
-                self._changed.set()
+            try:
+                self.judge(url, await self._verdict(url, seen))
+            except Exception:  # One answer's trouble must not end the watch.
+                _log.exception("%s could not be asked who it is", url)
             await asyncio.sleep(_SOONEST_S)
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(began + max(_PERIOD_S, loop.time() - began)):
@@ -130,36 +122,12 @@ class _Watched:
         # Being late proves nothing: what it was it stays.
         return seen.verdict
 
-    async def _follow(self) -> None:
-        while True:
-            self._changed.clear()
-            try:
-                await self._settle()
-            except Exception:  # One version's trouble must not end the watch over it.
-                _log.exception("The rotation of %s could not be settled", self.version.version)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_PERIOD_S):
-                    await self._changed.wait()
-
-    async def _settle(self) -> None:
-        control, router = self._rotation.control, self.version.router_url
-        workers = await control.workers(router)
-        # One that finds its replicas by itself knows them by other addresses: they are its own.
-        if workers and not workers.keys() <= self.seen.keys():
-            workers = None
+    def _settle(self) -> None:
         for url, reason in self._unfit().items():
-            if workers and url in workers:
-                await control.take_out(router, workers.pop(url))
             self._note_out(url, reason)
         for url, seen in self.seen.items():
-            if seen.verdict in _NEVER:
-                continue
-            if workers is None or url in workers:
+            if not seen.rotated and seen.verdict == "well" and not seen.owed:
                 self._note_in(url)
-            elif seen.rotated:
-                self._note_out(url, _ELSEWHERE)
-            elif seen.verdict == "well" and not seen.owed:
-                await control.put_back(router, url)
 
     def _unfit(self) -> dict[str, str]:
         """Return the replicas that may not be in rotation, and why."""
@@ -172,23 +140,18 @@ class _Watched:
 
     def _note_out(self, url: str, reason: str) -> None:
         seen = self.seen[url]
-        was, seen.rotated, seen.reason = seen.rotated, False, reason
-        if not was:
+        if not seen.rotated:
             return
+        seen.rotated = False
         seen.owes(1)
-        if reason == _ELSEWHERE:
-            return
         _log.warning("%s: %s is out of rotation: %s", self.version.version, url, reason)
         self._rotation.note_out(self.version, url, reason)
         if reason == "slow":
-            self.hung.set_result(None)
+            self.hung.set_result(url)
             self.hung = asyncio.get_running_loop().create_future()
 
     def _note_in(self, url: str) -> None:
-        seen = self.seen[url]
-        if seen.rotated or seen.verdict != "well":
-            return
-        seen.rotated, seen.reason = True, ""
+        self.seen[url].rotated = True
         _log.warning("%s: %s is in rotation again", self.version.version, url)
 
 
@@ -207,7 +170,6 @@ class Rotation:
         self.on_hung: Callable[[str], None] = lambda _: None
         self.taken_out: Counter[tuple[str, str, str]] = Counter()
         self.probe: Probe
-        self.control: RouterControl
 
     @classmethod
     def of(cls, home: Path) -> "Rotation":
@@ -221,11 +183,11 @@ class Rotation:
 
     def start(self) -> None:
         """Begin to watch."""
-        self.probe, self.control = Probe(), RouterControl()
+        self.probe = Probe()
         self._task = asyncio.create_task(self._run())
 
     async def close(self) -> None:
-        """End the watch; the routers keep what they have."""
+        """End the watch."""
         if self._task is None:
             return
         self._task.cancel()
@@ -234,22 +196,28 @@ class Rotation:
         for one in watched.values():
             await one.close()
         await self.probe.close()
-        await self.control.close()
 
-    def suspect(self, version: Version, url: str | None, *, sure: bool = False) -> None:
-        """Have a version's replicas prove themselves at once.
+    def fit(self, version: Version) -> list[str]:
+        """Return the addresses of a version's replicas that requests may go to."""
+        watched = self._watched.get(_key(version))
+        if watched is None:
+            return [one.url for one in version.replicas]
+        return [url for url, seen in watched.seen.items() if seen.rotated]
+
+    def suspect(self, version: Version, url: str, verdict: Verdict | None = None) -> None:
+        """Have a replica prove itself at once.
 
         Args:
             version: The version whose name a caller asked for.
-            url: The replica that the router named, if it did; None means all of them.
-            sure: Whether its answer named no weights of this version: it is out until it is right.
+            url: The replica.
+            verdict: What a call has found it to be: it is out until it is well. None: it may be.
         """
         watched = self._watched.get(_key(version))
         if watched:
-            watched.suspect(url, sure)
+            watched.suspect(url, verdict)
 
-    def hung(self, version: Version) -> asyncio.Future[None] | None:
-        """Return what ends when the next replica of a version is taken out because it hangs.
+    def hung(self, version: Version) -> asyncio.Future[str] | None:
+        """Return what ends, with its address, when the next replica is out because it hangs.
 
         None where nobody else could be asked instead.
         """
@@ -280,11 +248,7 @@ class Rotation:
             await asyncio.sleep(_LIST_EVERY_S)
 
     async def _take(self, versions: Iterable[Version]) -> None:
-        wanted = {
-            _key(one): one
-            for one in versions
-            if one.state == "ready" and one.router_url and one.replicas
-        }
+        wanted = {_key(one): one for one in versions if one.state == "ready" and one.replicas}
         for key in set(self._watched) - set(wanted):
             await self._watched.pop(key).close()
         for key in set(wanted) - set(self._watched):
@@ -292,4 +256,4 @@ class Rotation:
 
 
 def _key(version: Version) -> Key:
-    return version.version, version.router_url, tuple(one.url for one in version.replicas)
+    return version.version, tuple(one.url for one in version.replicas)

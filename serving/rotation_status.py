@@ -3,7 +3,6 @@
 import asyncio
 
 from serving.probe import Probe, Verdict
-from serving.router_control import RouterControl
 from serving.versions import Replica, Version
 
 _REASONS: dict[Verdict, str] = {
@@ -12,30 +11,25 @@ _REASONS: dict[Verdict, str] = {
     "wrong": "it serves something else than this version",
     "garbage": "what it answers is no completion of this version",
 }
-_WELL = "it answers well and is put back within a few seconds, if a gateway runs"
 
 
 def out_of_rotation(version: Version) -> tuple[str, ...]:
-    """Return a sentence for each replica that is out; none where the router does not say."""
-    if not version.router_url:
-        return ()
+    """Return a sentence for each replica that no gateway would send requests to."""
     return asyncio.run(_asked(version))
 
 
 async def _asked(version: Version) -> tuple[str, ...]:
-    probe, control = Probe(), RouterControl()
+    probe = Probe()
     try:
-        workers = await control.workers(version.router_url)
-        if workers is None:
-            return ()
-        out = [one for one in version.replicas if one.url not in workers]
-        reasons = await asyncio.gather(*(_reason(probe, one, version.served_name) for one in out))
+        found = await asyncio.gather(
+            *(_reason(probe, one, version.served_name) for one in version.replicas)
+        )
     finally:
         await probe.close()
-        await control.close()
     return tuple(
         f"{one.name} ({one.url}) is out of rotation: {reason}."
-        for one, reason in zip(out, reasons, strict=True)
+        for one, reason in zip(version.replicas, found, strict=True)
+        if reason
     )
 
 
@@ -43,4 +37,6 @@ async def _reason(probe: Probe, replica: Replica, served_name: str) -> str:
     verdict = await probe.identity(replica.url, served_name)
     if verdict == "well":
         verdict = await probe.completion(replica.url, served_name)
-    return _REASONS.get(verdict or "slow", _WELL)
+        # A queue is no fault.
+        verdict = "garbage" if verdict == "garbage" else "well"
+    return _REASONS.get(verdict or "well", "")

@@ -7,13 +7,14 @@ Invariants:
 - an answer belongs to one version: once its first byte has gone back it is never mixed with
   another's; a stream that breaks goes on with another replica of the same version where that one
   writes the same, and else ends with an error event, not in silence;
-- only failures to reach a replica are tried again (refused, broken off, 502, 503, the router's own
-  errors), which is safe as a completion has no side effects, and so is a call that waits for the
-  head of an answer when a replica of its version is found to hang (`serving.hedge`); what has
-  reached a replica is sent again within a budget (`serving.retry_budget`). What a replica itself
-  answered, good or bad, is passed on as it is;
+- each goes to the replica in rotation (`serving.rotation`) that has the fewest (`serving.balance`);
+- only failures to reach a replica are tried again, with another if there is one (refused, broken
+  off, 502, 503), which is safe as a completion has no side effects, and so is a call that waits for
+  the head of an answer of a replica that is found to hang (`serving.hedge`); what has reached a
+  replica is sent again within a budget (`serving.retry_budget`). What a replica itself answered,
+  good or bad, is passed on as it is;
 - an answer that does not name the version's weights as its model is no replica's of that version:
-  nothing of it goes back, the call is sent again, and `serving.rotation` is told who gave it.
+  nothing of it goes back, the call is sent again, and the replica is out of rotation.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from typing import Any, TypeVar
 import aiohttp
 from starlette.responses import Response, StreamingResponse
 
+from serving.balance import Balance
 from serving.errors import ERROR_EVENT, ApiError, unreachable
 from serving.hedge import Held, hedged
 from serving.retry_budget import RetryBudget
@@ -35,16 +37,13 @@ from serving.transcript import BrokenOffError, CannotGoOnError, Events, Transcri
 from serving.versions import Version
 
 _AGAIN = frozenset({502, 503})
-# With the router's own code: none of the replicas that it tried could be reached.
-_ROUTER_FAILED = 500
 # What an engine says to a model's name that is not its own; the path is one that it has.
 _UNKNOWN = 404
+# Shorter than the engine's 5 s: a connection that it has just closed would cost a try.
+_KEEP_ALIVE_S = 4.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5
 # Breaks of one answer that are made good; a replica that breaks each time would go on for ever.
 _BREAKS = 3
-# smg says in them which replica answered, and that an error is its own.
-_ROUTED_HEADER, _ROUTER_ERROR_HEADER = "x-smg-routed-worker-id", "x-smg-error-code"
-_NO_REPLICA = frozenset({"model_not_found", "no_available_workers"})
 _LONGEST_FIRST = 64 * 1024
 
 T = TypeVar("T")
@@ -102,8 +101,24 @@ class _OtherWeightsError(_NotReachedError):
     """What answered is no replica of the version."""
 
 
+class _Given:
+    """An answer that has begun, and who gives it; until it is closed it counts as work there."""
+
+    def __init__(
+        self, answer: aiohttp.ClientResponse, replica: str, closed: Callable[[str], None]
+    ) -> None:
+        self.answer, self.replica = answer, replica
+        self._closed: Callable[[str], None] | None = closed
+
+    def close(self) -> None:
+        self.answer.close()
+        if self._closed is not None:
+            self._closed(self.replica)
+            self._closed = None
+
+
 class Upstream:
-    """The connections to the routers; one for each gateway process."""
+    """The connections to the replicas; one for each gateway process."""
 
     def __init__(
         self,
@@ -115,11 +130,12 @@ class Upstream:
         self._retry_for_s = retry_for_s
         self._rotation = rotation
         self._budget = budget or RetryBudget()
+        self._balance = Balance()
         self._held = Held()
         rotation.on_hung = self._held.cut
         timeout = aiohttp.ClientTimeout(total=None, connect=2.0, sock_read=answer_timeout_s)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15.0),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S),
             # One caller's call must never carry what another's answer has set.
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=timeout,
@@ -163,69 +179,87 @@ class Upstream:
             pause = min(pause * 2, _LONGEST_PAUSE_S)
 
     async def _send_once(self, call: Call, version: Version) -> Response:
-        answer = await self._opened(call, version)
-        streamed = False
+        given = await self._opened(call, version)
+        answer, streamed = given.answer, False
         try:
             if call.streams and answer.content_type == "text/event-stream":
-                first = await self._named(_first(answer, version), answer, version)
-                stream = self._stream(call, version, answer, first)
+                first = await self._named(_first(answer, version), given, version)
+                stream = self._stream(call, version, given, first)
                 streamed = True
                 return StreamingResponse(stream, answer.status, _headers(answer, version))
-            return await self._named(_whole(answer, version), answer, version)
+            return await self._named(_whole(answer, version), given, version)
         finally:
             if not streamed:
-                answer.close()
+                given.close()
 
-    async def _opened(self, call: Call, version: Version) -> aiohttp.ClientResponse:
-        """Send a call to a version's router; return the answer, of which only the head is read."""
-        if not version.router_url:
-            raise _NotReachedError("it has never been started", sent=False)
-        answer = await hedged(
-            lambda: self._posted(call, version),
+    async def _opened(self, call: Call, version: Version) -> _Given:
+        """Send a call to a replica of a version; of the answer only the head is read."""
+        tried: list[str] = []
+        given = await hedged(
+            lambda: self._posted(call, version, tried),
             lambda: self._rotation.hung(version),
-            lambda: self._budget.take(version.version),
+            lambda url: url in tried and self._budget.take(version.version),
         )
-        if (replica := _routed(answer)) is not None:
-            self._held.add(replica, answer)
-        return answer
+        self._held.add(given.replica, given.answer)
+        return given
 
-    async def _posted(self, call: Call, version: Version) -> aiohttp.ClientResponse:
+    async def _posted(self, call: Call, version: Version, tried: list[str]) -> _Given:
+        """Send a call to one replica, and note in `tried` to which."""
+        replica = self._balance.take(self._rotation.fit(version), tried)
+        if replica is None:
+            raise _NotReachedError("none of them is well", sent=False)
+        tried.append(replica)
+        kept = False
+        try:
+            answer = await self._post(call, version, replica)
+            kept = True
+            return _Given(answer, replica, self._balance.give_back)
+        finally:
+            if not kept:
+                self._balance.give_back(replica)
+
+    async def _post(self, call: Call, version: Version, replica: str) -> aiohttp.ClientResponse:
         content = call.sent_as(version.served_name)
         headers = {"content-type": "application/json", "x-request-id": call.request_id}
         headers |= call.trace
         try:
             answer = await self._session.post(
-                f"{version.router_url}{call.path}", data=content, headers=headers
+                f"{replica}{call.path}", data=content, headers=headers
             )
         except (TimeoutError, aiohttp.ClientError) as error:
-            raise _not_reached(error) from error
-        fault = _fault(answer)
-        if fault is None:
-            return answer
-        answer.close()
-        if isinstance(fault, _OtherWeightsError):
-            self._rotation.suspect(version, _routed(answer))
-        raise fault
+            raise self._noted(_not_reached(error), version, replica) from error
+        if answer.status in _AGAIN:
+            answer.close()
+            raise _NotReachedError(f"it answers {answer.status}")
+        if answer.status == _UNKNOWN:
+            answer.close()
+            self._rotation.suspect(version, replica)
+            raise _OtherWeightsError("a replica of another version answered")
+        return answer
 
-    async def _named(
-        self, content: Awaitable[T], answer: aiohttp.ClientResponse, version: Version
-    ) -> T:
+    def _noted(self, error: Exception, version: Version, replica: str) -> Exception:
+        """Tell the watch of a replica that could not be reached."""
+        if isinstance(error, _NotReachedError):
+            self._rotation.suspect(version, replica, None if error.sent else "dead")
+        return error
+
+    async def _named(self, content: Awaitable[T], given: _Given, version: Version) -> T:
         """Return what is read of an answer; tell who gave it where it is none of the version's."""
         try:
             return await content
         except _OtherWeightsError:
-            self._rotation.suspect(version, _routed(answer), sure=True)
+            self._rotation.suspect(version, given.replica, "garbage")
             raise
 
     async def _stream(
-        self, call: Call, version: Version, answer: aiohttp.ClientResponse, first: bytes
+        self, call: Call, version: Version, given: _Given, first: bytes
     ) -> AsyncIterator[bytes]:
         """Pass a stream on; where it breaks off, go on with another replica's."""
         transcript, breaks = Transcript(call.hides_usage), 0
         try:
             while True:
                 try:
-                    async for piece in _pieces(transcript, answer, first):
+                    async for piece in _pieces(transcript, given.answer, first):
                         # Before the stream's last event, after which nobody listens.
                         if transcript.usage is not None:
                             call.note_usage(transcript.usage)
@@ -240,41 +274,23 @@ class Upstream:
                 else:
                     return
                 transcript.start_again()
-                answer.close()
-                answer, first = await self._patiently(
+                given.close()
+                given, first = await self._patiently(
                     lambda: self._opened_stream(call, version), lambda: version
                 )
         except (BrokenOffError, CannotGoOnError, ApiError, TimeoutError, aiohttp.ClientError):
             broken = unreachable("The replica broke off before the answer was whole: ask again.")
             yield b"data: " + json.dumps(broken.body()).encode() + b"\n\n"
         finally:
-            answer.close()
+            given.close()
 
-    async def _opened_stream(
-        self, call: Call, version: Version
-    ) -> tuple[aiohttp.ClientResponse, bytes]:
-        answer = await self._opened(call, version)
+    async def _opened_stream(self, call: Call, version: Version) -> tuple[_Given, bytes]:
+        given = await self._opened(call, version)
         try:
-            return answer, await self._named(_first(answer, version), answer, version)
+            return given, await self._named(_first(given.answer, version), given, version)
         except BaseException:
-            answer.close()
+            given.close()
             raise
-
-
-def _fault(answer: aiohttp.ClientResponse) -> _NotReachedError | None:
-    """Return why an answer is not the version's own, as far as its head says."""
-    code = answer.headers.get(_ROUTER_ERROR_HEADER)
-    if code in _NO_REPLICA:
-        return _NotReachedError("its router has no replica for it", sent=False)
-    if answer.status in _AGAIN or (code is not None and answer.status == _ROUTER_FAILED):
-        return _NotReachedError(f"its router answers {answer.status}")
-    if answer.status == _UNKNOWN:
-        return _OtherWeightsError("a replica of another version answered")
-    return None
-
-
-def _routed(answer: aiohttp.ClientResponse) -> str | None:
-    return answer.headers.get(_ROUTED_HEADER)
 
 
 async def _whole(answer: aiohttp.ClientResponse, version: Version) -> Response:
@@ -295,20 +311,13 @@ async def _first(answer: aiohttp.ClientResponse, version: Version) -> bytes:
             chunk = await answer.content.readany()
             if not chunk:
                 break
-            first = _without_comments(first + chunk)
+            first += chunk
     except (TimeoutError, aiohttp.ClientError) as error:
         raise _not_reached(error) from error
     if not first or first.startswith(ERROR_EVENT):
         raise _NotReachedError("it broke off")
     _require_named(first, version)
     return first
-
-
-def _without_comments(content: bytes) -> bytes:
-    """Cut off what the router sends while a replica is silent: it says nothing of who answers."""
-    while content.startswith(b":") and b"\n\n" in content:
-        content = content.partition(b"\n\n")[2]
-    return content
 
 
 def _require_named(content: bytes, version: Version) -> None:
