@@ -224,13 +224,12 @@ class Rotation:
         watched = self._watched.get(_key(version))
         return watched.hung if watched and len(watched.seen) > 1 else None
 
-    def rotated(self) -> dict[tuple[str, str], int]:
-        """Return how many replicas of each watched version are in rotation."""
+    def rotated(self) -> dict[tuple[str, str, str], bool]:
+        """Return whether each watched replica (model, version, name) is in rotation."""
         return {
-            (one.version.model, one.version.version): sum(
-                seen.rotated for seen in one.seen.values()
-            )
+            (one.version.model, one.version.version, replica.name): one.seen[replica.url].rotated
             for one in list(self._watched.values())
+            for replica in one.version.replicas
         }
 
     def note_out(self, version: Version, url: str, reason: str) -> None:

@@ -11,7 +11,7 @@ _WHO = ("model", "version")
 
 
 class RotationCollector(Collector):
-    """Replicas in rotation by version, and those taken out of it by this gateway, by reason."""
+    """Which replicas are in rotation, and how many this gateway took out of it, by reason."""
 
     def __init__(self, rotation: Rotation) -> None:
         self._rotation = rotation
@@ -19,10 +19,12 @@ class RotationCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Copy what is known at this moment."""
         rotated = GaugeMetricFamily(
-            "ftdm_replicas_in_rotation", "Replicas that requests may go to.", labels=_WHO
+            "ftdm_replica_in_rotation",
+            "1 where requests may go to the replica.",
+            labels=(*_WHO, "replica"),
         )
-        for who, number in self._rotation.rotated().items():
-            rotated.add_metric(who, number)
+        for who, yes in self._rotation.rotated().items():
+            rotated.add_metric(who, float(yes))
         taken = CounterMetricFamily(
             "ftdm_replicas_taken_out",
             "Times that a replica was taken out of rotation: dead, slow, wrong or garbage.",

@@ -52,7 +52,9 @@ class AsReplica:
         if answer is not None and scope["method"] == "GET":
             await answer(scope, receive, send)
             return
-        await self.app({**scope, "path": f"/{path}", "raw_path": f"/{path}".encode()}, receive, send)
+        await self.app(
+            {**scope, "path": f"/{path}", "raw_path": f"/{path}".encode()}, receive, send
+        )
 
 
 def identity(served_name: str, path: str) -> Response | None:

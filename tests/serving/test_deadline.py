@@ -72,8 +72,8 @@ def test_a_stream_ends_at_its_deadline_and_the_replica_hears_of_it(
     assert '"content": "one"' in answer.text
     assert answer.text.rstrip().endswith('"code": "deadline_exceeded"}}')
     assert "[DONE]" not in answer.text
-    bench.one.gate.set()
     assert within(10, lambda: bench.one.closed == 1)
+    bench.one.gate.set()
     assert bench.one.ended == 0
 
 

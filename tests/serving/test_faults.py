@@ -16,12 +16,12 @@ import httpx
 import pytest
 
 from serving import stack
-from serving.health import free_port, healthy_replicas
+from serving.health import free_port
 from serving.request_log import RequestLog
 from serving.request_log_check import check
 from serving.versions import Version
-from tests.serving.cache_support import gateway
-from tests.serving.serving_support import MODEL, Load, Running
+from tests.serving.cache_support import chat, gateway
+from tests.serving.serving_support import MODEL, Load, Running, bearer
 from tests.serving.test_failover import kill, within
 
 # They measure how long callers wait.
@@ -50,18 +50,18 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 def version(up: Running) -> Version:
     with up.store() as store:
         one = store.version(MODEL, "v0001")
-    assert within(15, lambda: in_rotation(up) == 2)
+    assert within(15, lambda: in_rotation(up) == [True, True])
     return one
 
 
-def in_rotation(running: Running) -> int:
-    """Return what the gateway says of it."""
+def in_rotation(running: Running) -> list[bool]:
+    """Return what the gateway says of each replica of version 1."""
     try:
         metrics = httpx.get(f"http://127.0.0.1:{running.ports.metrics}/metrics", timeout=5).text
     except httpx.HTTPError:
-        return 0
-    found = re.search(r"ftdm_replicas_in_rotation\{.*\} (\d)", metrics)
-    return int(found.group(1)) if found else 0
+        return []
+    named = r'ftdm_replica_in_rotation\{.*replica="\S*v0001-replica-\d".*\} (\d)'
+    return [found == "1" for found in re.findall(named, metrics)]
 
 
 def become(version: Version, what: str) -> None:
@@ -69,14 +69,9 @@ def become(version: Version, what: str) -> None:
     httpx.post(f"{version.replicas[0].url}/become/{what}").raise_for_status()
 
 
-def rotated(version: Version) -> bool:
-    """Say whether the router sends requests to the first replica."""
-    try:
-        found = httpx.get(f"{version.router_url}/workers", timeout=5).json()["workers"]
-    except httpx.HTTPError:
-        return False
-    url = version.replicas[0].url
-    return any(one["url"] == url and one["status"] == "ready" for one in found)
+def rotated(running: Running) -> bool:
+    """Say whether the gateway sends requests to the first replica."""
+    return in_rotation(running)[:1] == [True]
 
 
 def seconds_until(holds: Callable[[], bool], most: float = 15.0) -> float:
@@ -113,17 +108,16 @@ def test_a_replica_that_is_another_is_never_heard_and_comes_back(
     with Load(up) as load:
         time.sleep(0.5)
         become(version, what)
-        out = seconds_until(lambda: not rotated(version))
-        # Another gateway, which knows nothing of it, does not put it back, nor does a new router.
-        with gateway(up.home, None):
-            kill(up.pid(f"{version.version}-router"))
-            assert within(10, lambda: healthy_replicas(version.router_url) > 0)
-            assert within(5, lambda: not rotated(version))
-            time.sleep(1.0)
-            assert not rotated(version)
+        out = seconds_until(lambda: not rotated(up))
+        # A gateway that is new finds it out by itself.
+        with gateway(up.home, None) as new, httpx.Client(headers=bearer(new.key)) as client:
+            for _ in range(20):
+                told = client.post(f"{new.url}/v1/chat/completions", json=chat(), timeout=30)
+                assert told.json()["model"] == version.served_name
+        assert not rotated(up)
         reasons = stack.status(up.home, ports=up.ports).models[0].out
         become(version, "well")
-        back = seconds_until(lambda: rotated(version))
+        back = seconds_until(lambda: rotated(up))
     tell(what, load, out=out, back=back)
     assert load.failures() == []
     assert out < OUT_WITHIN_S
@@ -143,10 +137,10 @@ def test_a_replica_that_hangs_fails_no_request_and_holds_none(
     with Load(up, content=content, stream=stream, callers=8) as load:
         time.sleep(0.7)
         with stopped(up.pid(version.replicas[0].name)):
-            out = seconds_until(lambda: not rotated(version))
+            out = seconds_until(lambda: not rotated(up))
             time.sleep(3.0 if stream else 1.0)
             during = list(load.answers)
-        back = seconds_until(lambda: rotated(version))
+        back = seconds_until(lambda: rotated(up))
     tell(f"hung, {'streams' if stream else 'plain'}", load, out=out, back=back)
     assert load.failures() == []
     assert out < OUT_WITHIN_S
@@ -175,16 +169,14 @@ def test_the_cache_of_a_running_stack_fails_no_request(
     assert longest(load) < LONGEST_S
 
 
-def test_a_killed_router_and_a_killed_replica_together(up: Running, version: Version) -> None:
-    router = up.pid(f"{version.version}-router")
+def test_a_killed_replica_fails_no_request(up: Running, version: Version) -> None:
     replica = version.replicas[0].name
     first = up.pid(replica)
     with Load(up, callers=8) as load:
         time.sleep(0.5)
-        kill(router)
         kill(first)
-        back = seconds_until(lambda: up.pid(replica) not in (0, first) and rotated(version))
-    tell("router and replica killed", load, back=back)
+        back = seconds_until(lambda: up.pid(replica) not in (0, first) and rotated(up))
+    tell("replica killed", load, back=back)
     assert load.failures() == []
 
 
@@ -240,7 +232,7 @@ def test_the_last_replica_stays_in_rotation_while_it_hangs(running: Running) -> 
         time.sleep(0.3)
         with stopped(running.pid(version.replicas[0].name)):
             time.sleep(2.5)
-        assert within(10, lambda: rotated(version))
+        assert within(10, lambda: rotated(running))
         time.sleep(0.3)
     tell("the only replica hung for 2.5 s", load)
     assert load.failures() == []

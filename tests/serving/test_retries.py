@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from serving.hedge import hedged
 from serving.retry_budget import RetryBudget
+from tests.serving.as_replica import AsReplica
 from tests.serving.cache_support import CHAT, chat, gateway, put, served
 from tests.serving.serving_support import bearer
 
@@ -39,19 +40,19 @@ def test_a_share_a_floor_and_a_most() -> None:
 
 @dataclass
 class Storm:
-    """Answers for other weights only."""
+    """Has no room for any request."""
 
     asked: int = 0
 
     async def complete(self, _: Request) -> Response:
         self.asked += 1
-        return JSONResponse({"model": "other", "choices": [{}]})
+        return JSONResponse({}, 503)
 
 
 @pytest.fixture
 def storm() -> Iterator[tuple[Storm, str]]:
     one = Storm()
-    with served(Starlette(routes=[Route(CHAT, one.complete, methods=["POST"])])) as url:
+    with served(AsReplica(Starlette(routes=[Route(CHAT, one.complete, methods=["POST"])]))) as url:
         yield one, url
 
 
@@ -96,7 +97,7 @@ class Replicas:
 
     def __init__(self, *met: tuple[float, Answer | Exception]) -> None:
         self.met, self.sent = list(met), 0
-        self.signal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.signal: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def attempt(self) -> Any:
         seconds, found = self.met[self.sent]
@@ -107,12 +108,12 @@ class Replicas:
         return found
 
     def hang(self) -> None:
-        self.signal.set_result(None)
+        self.signal.set_result("hung")
         self.signal = asyncio.get_running_loop().create_future()
 
     async def ask(self, may: bool = True) -> Answer:
         attempt = cast(Callable[[], Awaitable[aiohttp.ClientResponse]], self.attempt)
-        found = await hedged(attempt, lambda: self.signal, lambda: may)
+        found = await hedged(attempt, lambda: self.signal, lambda _: may)
         return cast(Answer, found)
 
 

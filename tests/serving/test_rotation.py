@@ -1,10 +1,9 @@
-"""Which routers the watch changes, and which it leaves alone."""
+"""Who is in rotation: what the watch and the calls find, and when one comes back."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -13,51 +12,37 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from serving.health import free_port
 from serving.rotation import Rotation
 from serving.rotation_metrics import RotationCollector
 from serving.versions import Replica, Version
+from tests.serving.as_replica import version_at
 from tests.serving.cache_support import served
-from tests.serving.serving_support import MODEL, digest_of
+from tests.serving.serving_support import MODEL
 
 NAME = f"{MODEL}@v0001"
+WHO = (MODEL, f"{MODEL}-v0001", "replica")
 
 
 @dataclass
 class Place:
-    """A replica that names what it is told to, and a router that lists what it is told to."""
+    """A replica that names what it is told to."""
 
     names: str = "other"
-    workers: list[dict[str, str]] | None = None
-    changes: list[str] = field(default_factory=list)
+    babbles: bool = False
 
     async def models(self, _: Request) -> Response:
         return JSONResponse({"data": [{"id": self.names}]})
 
     async def complete(self, _: Request) -> Response:
-        return JSONResponse({"model": self.names, "choices": [{"text": "a"}]})
-
-    async def listed(self, _: Request) -> Response:
-        return JSONResponse({"workers": self.workers} if self.workers is not None else {})
-
-    async def change(self, request: Request) -> Response:
-        self.changes.append(request.method)
-        if request.method == "DELETE" and self.workers:
-            gone = request.path_params["worker"]
-            self.workers = [one for one in self.workers if one["id"] != gone]
-        if request.method == "POST" and self.workers is not None:
-            self.workers.append(
-                {"url": (await request.json())["url"], "id": "b", "status": "ready"}
-            )
-        return JSONResponse({}, 202)
+        model = "other" if self.babbles else self.names
+        return JSONResponse({"model": model, "choices": [{"text": "a"}]})
 
     def app(self) -> Starlette:
         return Starlette(
             routes=[
                 Route("/v1/models", self.models),
                 Route("/v1/completions", self.complete, methods=["POST"]),
-                Route("/workers", self.listed),
-                Route("/workers", self.change, methods=["POST"]),
-                Route("/workers/{worker}", self.change, methods=["DELETE", "PATCH"]),
             ]
         )
 
@@ -66,15 +51,8 @@ class Place:
 def place() -> Iterator[tuple[Place, Version]]:
     one = Place()
     with served(one.app()) as url:
-        yield (
-            one,
-            Version(
-                *(MODEL, f"{MODEL}-v0001", digest_of("v"), Path("/"), NAME, 2048, "bfloat16"),
-                router_url=url,
-                replicas=(Replica("replica", url, 0, None),),
-                state="ready",
-            ),
-        )
+        version = version_at(url, MODEL, f"{MODEL}-v0001", NAME)
+        yield one, replace(version, replicas=(Replica("replica", url, 0, None),))
 
 
 @contextlib.asynccontextmanager
@@ -103,39 +81,52 @@ def test_a_wrong_one_is_taken_out_and_put_back_when_it_is_right(
     place: tuple[Place, Version],
 ) -> None:
     one, version = place
-    one.workers = [{"url": version.router_url, "id": "a", "status": "ready"}]
 
     async def run() -> None:
         async with watch(version) as rotation:
-            await until(lambda: "DELETE" in one.changes)
-            await until(lambda: rotation.rotated() == {(MODEL, version.version): 0})
+            # Nothing is known yet: all of them may be asked.
+            assert rotation.fit(version) == [version.replicas[0].url]
+            await until(lambda: rotation.rotated() == {WHO: False})
+            assert rotation.fit(version) == []
             assert 'taken_out_total{model="support_tickets",reason="wrong",' in metrics(rotation)
-            assert "POST" not in one.changes
             one.names = NAME
-            await until(lambda: rotation.rotated() == {(MODEL, version.version): 1})
-            assert 'in_rotation{model="support_tickets",version="support_tickets-v0001"} 1' in (
-                metrics(rotation)
-            )
-            assert one.changes[-1] == "POST"
+            await until(lambda: rotation.rotated() == {WHO: True})
+            assert 'in_rotation{model="support_tickets",replica="replica",' in metrics(rotation)
 
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("listed", ["nothing", "others"])
-def test_a_router_that_is_not_ours_to_change_is_left_alone(
-    place: tuple[Place, Version], listed: str
+def test_one_that_a_call_found_to_answer_garbage_has_to_prove_itself(
+    place: tuple[Place, Version],
 ) -> None:
-    """A service before several routers lists none; one that finds pods knows other addresses."""
     one, version = place
-    other = {"url": "http://10.0.0.7:8000", "id": "x", "status": "ready"}
-    one.workers = None if listed == "nothing" else [other]
+    one.names, one.babbles = NAME, True
 
     async def run() -> None:
         async with watch(version) as rotation:
-            await until(lambda: rotation.rotated() == {(MODEL, version.version): 0})
-            one.names = NAME
-            await until(lambda: rotation.rotated() == {(MODEL, version.version): 1})
-            assert one.changes == []
+            await until(lambda: rotation.rotated() == {WHO: True})
+            rotation.suspect(version, version.replicas[0].url, "garbage")
+            assert rotation.fit(version) == []
+            await asyncio.sleep(1.0)
+            assert rotation.fit(version) == []
+            one.babbles = False
+            await until(lambda: rotation.fit(version) != [])
+
+    asyncio.run(run())
+
+
+def test_the_last_one_stays_though_it_is_dead(place: tuple[Place, Version]) -> None:
+    one, version = place
+    one.names = NAME
+    nobody = Replica("nobody", f"http://127.0.0.1:{free_port()}", 0, None)
+    pair = replace(version, replicas=(*version.replicas, nobody))
+
+    async def run() -> None:
+        async with watch(pair) as rotation:
+            await until(lambda: rotation.fit(pair) == [version.replicas[0].url])
+            # A call that finds nobody there says so at once.
+            rotation.suspect(pair, version.replicas[0].url, "dead")
+            assert rotation.fit(pair) == [version.replicas[0].url]
 
     asyncio.run(run())
 
@@ -154,11 +145,11 @@ def test_a_list_that_cannot_be_read_ends_no_watch(place: tuple[Place, Version]) 
         nonlocal fails
         rotation = Rotation(versions)
         rotation.start()
-        await until(lambda: rotation.rotated() == {(MODEL, version.version): 1})
+        await until(lambda: rotation.rotated() == {WHO: True})
         fails = True
         await asyncio.sleep(1.2)
         one.names = "other"
-        await until(lambda: rotation.rotated() == {(MODEL, version.version): 0})
+        await until(lambda: rotation.rotated() == {WHO: False})
         await rotation.close()
 
     asyncio.run(run())
