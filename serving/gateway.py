@@ -48,6 +48,7 @@ from serving.cache_store import CacheStore
 from serving.cached_response import was_computed
 from serving.connection import ConnectionLimits, bounded
 from serving.database import DatabaseError
+from serving.deadline import answered_by, deadline_of
 from serving.engine import HOST
 from serving.errors import ApiError, model_not_found, no_database
 from serving.guard import Guard, GuardMiddleware, check_model
@@ -60,6 +61,7 @@ from serving.request_entry import RequestEntry, input_digest, input_secret, inpu
 from serving.request_recorder import RecorderMiddleware, recorder
 from serving.result_cache import ResultCache
 from serving.room import RoomMiddleware
+from serving.rotation import Rotation
 from serving.router import REQUEST_TIMEOUT_S
 from serving.upstream import Call, Upstream
 from serving.versions import UnknownModelError, Version
@@ -97,10 +99,12 @@ class GatewaySettings:
 class Gateway:
     """The handlers, and what they share: the pointer's database and the connections."""
 
-    def __init__(self, settings: GatewaySettings) -> None:
+    def __init__(self, settings: GatewaySettings, rotation: Rotation) -> None:
         self._settings = settings
         self._store = PointerStore(settings.home, watching=True)
-        self._upstream = Upstream(settings.retry_for_s, settings.answer_timeout_s)
+        self._rotation = rotation
+        self._upstream = Upstream(settings.retry_for_s, settings.answer_timeout_s, rotation)
+        rotation.start(self._store.versions)
         self._secret = input_secret(settings.home)
         store = settings.cache_url and CacheStore(settings.cache_url, settings.cache_timeout_s)
         self._cache = ResultCache.of(settings.home, store or None, self._upstream.send)
@@ -108,13 +112,16 @@ class Gateway:
     async def close(self) -> None:
         """Close the database and every connection."""
         await self._cache.close()
+        await self._rotation.close()
         await self._upstream.close()
         self._store.close()
 
     async def complete(self, request: Request) -> Response:
         """Answer a chat completion or a completion."""
+        arrived = asyncio.get_running_loop().time()
+        deadline = deadline_of(request.headers, arrived, self._settings.answer_timeout_s)
         call = await self.read(request)
-        answer = await self._cache.answer(call, request.headers)
+        answer = await answered_by(deadline, lambda: self._cache.answer(call, request.headers))
         request.state.entry.cached = not was_computed(answer)
         return answer
 
@@ -191,12 +198,15 @@ class Gateway:
         return entries
 
 
-def create_app(settings: GatewaySettings, around: Sequence[Middleware] = ()) -> Starlette:
+def create_app(
+    settings: GatewaySettings, around: Sequence[Middleware] = (), rotation: Rotation | None = None
+) -> Starlette:
     """Return the gateway as an ASGI application, with what watches it `around` it."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        gateway, guard, writer = Gateway(settings), Guard(settings.home), recorder(settings.home)
+        gateway = Gateway(settings, rotation or Rotation())
+        guard, writer = Guard(settings.home), recorder(settings.home)
         app.state.gateway, app.state.guard, app.state.recorder = gateway, guard, writer
         app.state.refusals = refusals = Refusals(writer)
         try:
@@ -299,9 +309,10 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     cache_url = os.environ.get(CACHE_VARIABLE) or None
     settings = GatewaySettings(options.home, keep_inputs=options.keep_inputs, cache_url=cache_url)
-    with observed(options.home, options.metrics_port, cache_url) as around:
+    rotation = Rotation()
+    with observed(options.home, options.metrics_port, cache_url, rotation) as around:
         tls.run(
-            create_app(settings, around),
+            create_app(settings, around, rotation),
             tls.door_of(),
             host=HOST,
             port=options.port,

@@ -11,11 +11,16 @@ from serving.exposition import exposed
 from serving.measured import Measured
 from serving.metrics import Metrics
 from serving.otlp import traces_endpoint
+from serving.rotation import Rotation
+from serving.rotation_metrics import RotationCollector
 
 
 @contextmanager
 def observed(
-    home: Path, metrics_port: int | None, cache_url: str | None = None
+    home: Path,
+    metrics_port: int | None,
+    cache_url: str | None = None,
+    rotation: Rotation | None = None,
 ) -> Iterator[list[Middleware]]:
     """Return the middleware that watches, outermost first, as long as the context lasts.
 
@@ -23,6 +28,7 @@ def observed(
         home: The home folder whose pointer the metrics show.
         metrics_port: Where Prometheus asks, on loopback; None: nowhere.
         cache_url: The store of the result cache, whose health the metrics show.
+        rotation: The watch over the replicas, where one runs.
 
     Raises:
         ExpositionError: The port is taken.
@@ -30,6 +36,8 @@ def observed(
     metrics = Metrics()
     if cache_url:
         metrics.registry.register(CacheCollector(cache_url))
+    if rotation:
+        metrics.registry.register(RotationCollector(rotation))
     around = [Middleware(Measured, metrics=metrics)]
     with ExitStack() as running:
         running.enter_context(exposed(metrics, home, metrics_port))

@@ -28,6 +28,7 @@ from serving.home import CACHE_VARIABLE, DATABASE_VARIABLE, Home, interpreter
 from serving.local_key import local_key
 from serving.otlp import tracing_environment
 from serving.pointer import PointerStore
+from serving.rotation_status import out_of_rotation
 from serving.supervision import Program, ProgramStatus, Supervisor
 
 GATEWAY, CACHE = "gateway", "cache"
@@ -61,7 +62,10 @@ class Ports:
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """One model in production: replicas that answer now and that should, for each version."""
+    """One model in production: replicas that answer now and that should, for each version.
+
+    `out` holds a sentence for each replica that is out of rotation.
+    """
 
     model: str
     current: str
@@ -69,6 +73,7 @@ class ModelStatus:
     current_healthy: int
     previous_healthy: int
     replicas: int
+    out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -161,6 +166,7 @@ def status(home: Path, *, ports: Ports | None = None, also: tuple[str, ...] = ()
         if get_json(gateway_url(ports) + "/health")[0] != HTTPStatus.OK:
             problems.append(f"The gateway does not answer on {gateway_url(ports)}.")
         problems += [_model_problem(one) for one in models if _model_problem(one)]
+        problems += [sentence for one in models for sentence in one.out]
     return StackStatus(
         folder, running, gateway_url(ports), _cache_url(ports), programs, models, tuple(problems)
     )
@@ -180,6 +186,12 @@ def _models(folder: Path) -> tuple[ModelStatus, ...]:
                 _healthy(store, one.model, one.current),
                 _healthy(store, one.model, one.previous),
                 len(store.version(one.model, one.current).replicas),
+                tuple(
+                    sentence
+                    for name in (one.current, one.previous)
+                    if name
+                    for sentence in out_of_rotation(store.version(one.model, name))
+                ),
             )
             for one in store.pointers()
         )

@@ -7,10 +7,14 @@ Invariants:
 - an answer belongs to one version: once its first byte has gone back it is never mixed with
   another's; a stream that breaks goes on with another replica of the same version where that one
   writes the same, and else ends with an error event, not in silence;
-- only failures to reach a replica are tried again (refused, broken off, 502, 503); what a replica
-  itself answered, good or bad, is passed on as it is;
+- each goes to the replica in rotation (`serving.rotation`) that has the fewest (`serving.balance`);
+- only failures to reach a replica are tried again, with another if there is one (refused, broken
+  off, 502, 503), which is safe as a completion has no side effects, and so is a call that waits for
+  the head of an answer of a replica that is found to hang (`serving.hedge`); what has reached a
+  replica is sent again within a budget (`serving.retry_budget`). What a replica itself answered,
+  good or bad, is passed on as it is;
 - an answer that does not name the version's weights as its model is no replica's of that version:
-  nothing of it goes back, and the call is sent again.
+  nothing of it goes back, the call is sent again, and the replica is out of rotation.
 """
 
 import asyncio
@@ -25,13 +29,19 @@ import aiohttp
 from starlette.responses import Response, StreamingResponse
 
 from serving.answer_form import HEADER, Form, fields_of, form_for, held_to
+from serving.balance import Balance
 from serving.errors import ERROR_EVENT, ApiError, unreachable
+from serving.hedge import Held, hedged
+from serving.retry_budget import RetryBudget
+from serving.rotation import Rotation
 from serving.transcript import BrokenOffError, CannotGoOnError, Events, Transcript
 from serving.versions import Version
 
 _AGAIN = frozenset({502, 503})
 # What an engine says to a model's name that is not its own; the path is one that it has.
 _UNKNOWN = 404
+# Shorter than the engine's 5 s: a connection that it has just closed would cost a try.
+_KEEP_ALIVE_S = 4.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5
 # Breaks of one answer that are made good; a replica that breaks each time would go on for ever.
 _BREAKS = 3
@@ -94,17 +104,56 @@ class Call:
 
 
 class _NotReachedError(Exception):
-    """Nobody answered, and nothing has gone back yet."""
+    """Nobody answered, and nothing has gone back yet.
+
+    Attributes:
+        sent: Whether a replica may have had it: sending it again is then work done twice.
+    """
+
+    def __init__(self, message: str, *, sent: bool = True) -> None:
+        super().__init__(message)
+        self.sent = sent
+
+
+class _OtherWeightsError(_NotReachedError):
+    """What answered is no replica of the version."""
+
+
+class _Given:
+    """An answer that has begun, and who gives it; until it is closed it counts as work there."""
+
+    def __init__(
+        self, answer: aiohttp.ClientResponse, replica: str, closed: Callable[[str], None]
+    ) -> None:
+        self.answer, self.replica = answer, replica
+        self._closed: Callable[[str], None] | None = closed
+
+    def close(self) -> None:
+        self.answer.close()
+        if self._closed is not None:
+            self._closed(self.replica)
+            self._closed = None
 
 
 class Upstream:
-    """The connections to the routers; one for each gateway process."""
+    """The connections to the replicas; one for each gateway process."""
 
-    def __init__(self, retry_for_s: float, answer_timeout_s: float) -> None:
+    def __init__(
+        self,
+        retry_for_s: float,
+        answer_timeout_s: float,
+        rotation: Rotation,
+        budget: RetryBudget | None = None,
+    ) -> None:
         self._retry_for_s = retry_for_s
+        self._rotation = rotation
+        self._budget = budget or RetryBudget()
+        self._balance = Balance()
+        self._held = Held()
+        rotation.on_hung = self._held.cut
         timeout = aiohttp.ClientTimeout(total=None, connect=2.0, sock_read=answer_timeout_s)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15.0),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S),
             # One caller's call must never carry what another's answer has set.
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=timeout,
@@ -122,6 +171,7 @@ class Upstream:
         Raises:
             ApiError: Nobody could be reached in time, or the name means nothing (any more).
         """
+        self._budget.note_request(call.resolve().version)
         return await self._patiently(lambda: self._send_once(call, call.resolve()), call.resolve)
 
     async def _patiently(
@@ -138,53 +188,96 @@ class Upstream:
                         f"No replica of {version().version} can be reached ({error}): "
                         "try again shortly."
                     ) from error
+                if error.sent and not self._budget.take(version().version):
+                    raise unreachable(
+                        f"{version().version} fails so often that no more of its requests are sent "
+                        f"twice ({error}): try again shortly."
+                    ) from error
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
 
     async def _send_once(self, call: Call, version: Version) -> Response:
-        answer = await self._opened(call, version)
-        streamed = False
+        given = await self._opened(call, version)
+        answer, streamed = given.answer, False
         try:
             if call.streams and answer.content_type == "text/event-stream":
-                first = await _first(answer, version)
-                stream = self._stream(call, version, answer, first)
+                first = await self._named(_first(answer, version), given, version)
+                stream = self._stream(call, version, given, first)
                 streamed = True
                 return StreamingResponse(stream, answer.status, _headers(answer, call, version))
-            return await _whole(answer, call, version)
+            return await self._named(_whole(answer, call, version), given, version)
         finally:
             if not streamed:
-                answer.close()
+                given.close()
 
-    async def _opened(self, call: Call, version: Version) -> aiohttp.ClientResponse:
-        """Send a call to a version's router; return the answer, of which only the head is read."""
-        if not version.router_url:
-            raise _NotReachedError("it has never been started")
+    async def _opened(self, call: Call, version: Version) -> _Given:
+        """Send a call to a replica of a version; of the answer only the head is read."""
+        tried: list[str] = []
+        given = await hedged(
+            lambda: self._posted(call, version, tried),
+            lambda: self._rotation.hung(version),
+            lambda url: url in tried and self._budget.take(version.version),
+        )
+        self._held.add(given.replica, given.answer)
+        return given
+
+    async def _posted(self, call: Call, version: Version, tried: list[str]) -> _Given:
+        """Send a call to one replica, and note in `tried` to which."""
+        replica = self._balance.take(self._rotation.fit(version), tried)
+        if replica is None:
+            raise _NotReachedError("none of them is well", sent=False)
+        tried.append(replica)
+        kept = False
+        try:
+            answer = await self._post(call, version, replica)
+            kept = True
+            return _Given(answer, replica, self._balance.give_back)
+        finally:
+            if not kept:
+                self._balance.give_back(replica)
+
+    async def _post(self, call: Call, version: Version, replica: str) -> aiohttp.ClientResponse:
         content = call.sent_as(version)
         headers = {"content-type": "application/json", "x-request-id": call.request_id}
         headers |= call.trace
         try:
             answer = await self._session.post(
-                f"{version.router_url}{call.path}", data=content, headers=headers
+                f"{replica}{call.path}", data=content, headers=headers
             )
         except (TimeoutError, aiohttp.ClientError) as error:
-            raise _not_reached(error) from error
+            raise self._noted(_not_reached(error), version, replica) from error
         if answer.status in _AGAIN:
             answer.close()
-            raise _NotReachedError(f"its router answers {answer.status}")
+            raise _NotReachedError(f"it answers {answer.status}")
         if answer.status == _UNKNOWN:
             answer.close()
-            raise _NotReachedError("a replica of another version answered")
+            self._rotation.suspect(version, replica)
+            raise _OtherWeightsError("a replica of another version answered")
         return answer
 
+    def _noted(self, error: Exception, version: Version, replica: str) -> Exception:
+        """Tell the watch of a replica that could not be reached."""
+        if isinstance(error, _NotReachedError):
+            self._rotation.suspect(version, replica, None if error.sent else "dead")
+        return error
+
+    async def _named(self, content: Awaitable[T], given: _Given, version: Version) -> T:
+        """Return what is read of an answer; tell who gave it where it is none of the version's."""
+        try:
+            return await content
+        except _OtherWeightsError:
+            self._rotation.suspect(version, given.replica, "garbage")
+            raise
+
     async def _stream(
-        self, call: Call, version: Version, answer: aiohttp.ClientResponse, first: bytes
+        self, call: Call, version: Version, given: _Given, first: bytes
     ) -> AsyncIterator[bytes]:
         """Pass a stream on; where it breaks off, go on with another replica's."""
         transcript, breaks = Transcript(call.hides_usage), 0
         try:
             while True:
                 try:
-                    async for piece in _pieces(transcript, answer, first):
+                    async for piece in _pieces(transcript, given.answer, first):
                         # Before the stream's last event, after which nobody listens.
                         if transcript.usage is not None:
                             call.note_usage(transcript.usage)
@@ -199,24 +292,22 @@ class Upstream:
                 else:
                     return
                 transcript.start_again()
-                answer.close()
-                answer, first = await self._patiently(
+                given.close()
+                given, first = await self._patiently(
                     lambda: self._opened_stream(call, version), lambda: version
                 )
         except (BrokenOffError, CannotGoOnError, ApiError, TimeoutError, aiohttp.ClientError):
             broken = unreachable("The replica broke off before the answer was whole: ask again.")
             yield b"data: " + json.dumps(broken.body()).encode() + b"\n\n"
         finally:
-            answer.close()
+            given.close()
 
-    async def _opened_stream(
-        self, call: Call, version: Version
-    ) -> tuple[aiohttp.ClientResponse, bytes]:
-        answer = await self._opened(call, version)
+    async def _opened_stream(self, call: Call, version: Version) -> tuple[_Given, bytes]:
+        given = await self._opened(call, version)
         try:
-            return answer, await _first(answer, version)
+            return given, await self._named(_first(given.answer, version), given, version)
         except BaseException:
-            answer.close()
+            given.close()
             raise
 
 
@@ -251,11 +342,11 @@ def _require_named(content: bytes, version: Version) -> None:
     """Refuse an answer that does not name the version's own weights as its model.
 
     Raises:
-        _NotReachedError: It is another version's, or nothing that can be read.
+        _OtherWeightsError: It is another version's, or nothing that can be read.
     """
     name = json.dumps(version.served_name)
     if not any(f'"model":{gap}{name}'.encode() in content for gap in ("", " ")):
-        raise _NotReachedError("what answered is no replica of it")
+        raise _OtherWeightsError("what answered is no replica of it")
 
 
 async def _pieces(
@@ -290,4 +381,4 @@ def _not_reached(error: Exception) -> Exception:
         # It may still be at work: asking again would only add to the load.
         return ApiError(504, "The replica did not answer in time.", "timeout", kind="server_error")
     refused = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
-    return _NotReachedError("no connection" if refused else "it broke off")
+    return _NotReachedError("no connection" if refused else "it broke off", sent=not refused)

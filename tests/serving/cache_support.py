@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from serving import stack
 from serving.gateway import GatewaySettings, create_app
@@ -25,7 +26,8 @@ from serving.health import free_port
 from serving.local_key import local_key
 from serving.pointer import PointerStore
 from serving.versions import CacheTerms, Version
-from tests.serving.serving_support import MODEL, digest_of, unasked
+from tests.serving.as_replica import AsReplica, version_at
+from tests.serving.serving_support import MODEL, unasked
 
 CHAT = "/v1/chat/completions"
 PATIENT_S = 5.0
@@ -111,9 +113,10 @@ class FakeReplica:
         self.ended += 1
         yield b"data: [DONE]\n\n"
 
-    def app(self) -> Starlette:
+    def app(self) -> AsReplica:
         paths = (CHAT, "/v1/completions")
-        return Starlette(routes=[Route(path, self.complete, methods=["POST"]) for path in paths])
+        routes = [Route(path, self.complete, methods=["POST"]) for path in paths]
+        return AsReplica(Starlette(routes=routes))
 
 
 def usage_of(text: str) -> dict[str, int]:
@@ -126,7 +129,7 @@ def event(content: dict[str, Any]) -> bytes:
 
 
 @contextmanager
-def served(app: Starlette) -> Iterator[str]:
+def served(app: ASGIApp) -> Iterator[str]:
     """Serve an app in a thread of this process; yields its address."""
     port = free_port()
     server = uvicorn.Server(
@@ -201,13 +204,10 @@ def put(
     if temperature is not None:
         generation = json.dumps({"temperature": temperature})
         (folder / "generation_config.json").write_text(generation, encoding="utf-8")
-    version = Version(
-        *(MODEL, full, digest_of(full), folder, f"{MODEL}@v{number:04d}", 2048, "bfloat16"),
-        router_url=url,
-        state="ready",
-        cache=CacheTerms(**terms),
-        form=form or {},
+    made = version_at(
+        url, MODEL, full, f"{MODEL}@v{number:04d}", folder=folder, cache=CacheTerms(**terms)
     )
+    version = replace(made, form=form or {})
     with PointerStore(home) as store:
         version = store.record_version(version)
         store.promote(MODEL, full, by="t", reason="r", admit=unasked)

@@ -4,7 +4,8 @@
 The last message steers the answer: `words=N pause=S` gives N words with S seconds between them,
 `status=N` an error of that status, `hang` no answer at all. Every answer names this process
 (`system_fingerprint` = pid) and echoes the request's fields and headers, so that a test can see
-who answered and what arrived.
+who answered and what arrived. `POST /become/wrong` makes it serve another version from then on,
+`/become/garbage` has it answer nonsense though it still says who it is, `/become/well` ends both.
 """
 
 import argparse
@@ -40,7 +41,16 @@ class FakeEngine:
     """The routes of one fake replica."""
 
     def __init__(self, served_name: str) -> None:
-        self.served_name = served_name
+        self.served_name = self._own_name = served_name
+        self._babbles = False
+
+    async def become(self, request: Request) -> Response:
+        self.be(request.path_params["what"])
+        return Response(status_code=204)
+
+    def be(self, what: str) -> None:
+        self.served_name = "other@v0009-000000000000" if what == "wrong" else self._own_name
+        self._babbles = what == "garbage"
 
     async def health(self, _: Request) -> Response:
         return Response(status_code=200)
@@ -52,7 +62,10 @@ class FakeEngine:
 
     async def complete(self, request: Request) -> Response:
         body = await request.json()
-        if body.get("model") != self.served_name:
+        if self._babbles:
+            return Response("<html>welcome</html>", media_type="application/json")
+        # One that was made another on its way takes any name: nothing but the answer tells.
+        if body.get("model") != self.served_name and self.served_name == self._own_name:
             message = f"The model `{body.get('model')}` does not exist."
             error = {"message": message, "type": "NotFoundError", "param": "model", "code": 404}
             return JSONResponse({"error": error}, status_code=404)
@@ -118,14 +131,17 @@ def main() -> None:
     parser.add_argument("--served-model-name", required=True)
     parser.add_argument("--startup-s", type=float, default=0.0)
     parser.add_argument("--exit-code", type=int)
+    parser.add_argument("--become", default="well")
     options = parser.parse_args()
     time.sleep(options.startup_s)
     if options.exit_code is not None:
         sys.stderr.write("the fake engine was told to fail\n")
         raise SystemExit(options.exit_code)
     engine = FakeEngine(options.served_model_name)
+    engine.be(options.become)
     routes = [
         Route("/health", engine.health),
+        Route("/become/{what}", engine.become, methods=["POST"]),
         Route("/v1/models", engine.models),
         Route("/v1/chat/completions", engine.complete, methods=["POST"]),
         Route("/v1/completions", engine.complete, methods=["POST"]),

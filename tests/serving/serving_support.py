@@ -211,3 +211,5 @@ class Load:
         with httpx.Client(base_url=running.url, headers=running.headers, timeout=30) as client:
             while not self._stop.is_set():
                 self.answers.append(ask(client, body | {"stream": self.stream}, self.headers))
+                if self.answers[-1].failure:
+                    time.sleep(0.02)  # Else what is down for a moment is asked a thousand times.

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from serving.local_key import local_key
 from serving.pointer import PointerStore
 from serving.supervision import Program, Supervisor
 from serving.versions import Version
+from tests.serving.as_replica import version_at
 from tests.serving.serving_support import FAKE, MODEL, bearer, digest_of, unasked
 
 CHAT = "/v1/chat/completions"
@@ -39,11 +40,9 @@ class Fake:
 
 def a_version(url: str, number: int = 1, served_name: str = "served") -> Version:
     full = f"{MODEL}-v{number:04d}"
-    return Version(
-        *(MODEL, full, digest_of(full), Path("/models"), served_name, 2048, "bfloat16"),
-        router_url=url,
-        state="ready",
-    )
+    version = version_at(url, MODEL, full, served_name)
+    # A program of its own, which has its own address.
+    return replace(version, replicas=(replace(version.replicas[0], url=url),))
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from serving.api_keys import Grant, KeyStore, NewKey
 from serving.gateway import GatewaySettings, create_app
 from serving.health import free_port
 from serving.pointer import PointerStore
-from serving.versions import Version
-from tests.serving.serving_support import bearer, digest_of, unasked
+from tests.serving.as_replica import version_at
+from tests.serving.serving_support import bearer, unasked
 from tests.serving.test_gateway import CHAT, error_of
 
 MODELS = ("tickets", "orders")
@@ -26,11 +26,7 @@ def client(tmp_path: Path) -> Iterator[TestClient]:
     with PointerStore(tmp_path) as store:
         for model in MODELS:
             url, full = f"http://127.0.0.1:{free_port()}", f"{model}-v0001"
-            version = Version(
-                *(model, full, digest_of(full), tmp_path, model, 2048, "bfloat16"),
-                router_url=url,
-                state="ready",
-            )
+            version = version_at(url, model, full, model)
             store.record_version(version)
             store.promote(model, "v0001", by="t", reason="r", admit=unasked)
     settings = GatewaySettings(tmp_path, retry_for_s=0.0)

@@ -1,17 +1,20 @@
 """A replica that answers garbage, or for other weights, is never what a caller hears."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
+import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.testclient import TestClient
 
+from serving.pointer import PointerStore
+from tests.serving.as_replica import AsReplica, replica_at
 from tests.serving.cache_support import CHAT, event, gateway, put, served
 from tests.serving.serving_support import MODEL, bearer
 
@@ -50,39 +53,70 @@ class Babbler:
 
 
 @pytest.fixture(scope="module")
-def babbler() -> Iterator[tuple[Babbler, str]]:
-    one = Babbler()
-    with served(Starlette(routes=[Route(CHAT, one.complete, methods=["POST"])])) as url:
-        yield one, url
+def babblers() -> Iterator[tuple[Babbler, list[str]]]:
+    """One that can be told to babble, the address of it, and that of one that answers rightly."""
+    one, other = Babbler(), Babbler()
+    with served(app_of(one)) as url, served(app_of(other)) as well:
+        yield one, [url, well]
+
+
+def app_of(one: Babbler) -> AsReplica:
+    paths = (CHAT, "/v1/completions")
+    return AsReplica(
+        Starlette(routes=[Route(path, one.complete, methods=["POST"]) for path in paths])
+    )
 
 
 @pytest.mark.parametrize("said", BABBLE)
 @pytest.mark.parametrize("stream", [False, True])
-def test_the_next_one_is_asked_and_nothing_of_it_goes_back(
-    tmp_path: Path, babbler: tuple[Babbler, str], said: str, stream: bool
+def test_another_one_is_asked_and_nothing_of_it_goes_back(
+    tmp_path: Path, babblers: tuple[Babbler, list[str]], said: str, stream: bool
 ) -> None:
-    one, url = babbler
-    one.times, one.said, one.asked = 2, BABBLE[said], 0
-    text = ask(tmp_path, url, stream)
-    assert "right" in text
-    assert "wrong" not in text
-    assert one.asked == 3
+    one, urls = babblers
+    one.times, one.said, one.asked = 1_000, BABBLE[said], 0
+    with asking(tmp_path, urls) as ask:
+        for _ in range(4):
+            status, text = ask(stream)
+            assert status == 200, text
+            assert "right" in text
+            assert "wrong" not in text
+    assert one.asked > 0
 
 
 def test_with_nobody_else_there_it_is_said_and_not_passed_on(
-    tmp_path: Path, babbler: tuple[Babbler, str]
+    tmp_path: Path, babblers: tuple[Babbler, list[str]]
 ) -> None:
-    one, url = babbler
+    one, urls = babblers
     one.times, one.said, one.asked = 1_000, BABBLE["other weights"], 0
-    text = ask(tmp_path, url, stream=False, status=503)
+    with asking(tmp_path, urls[:1]) as ask:
+        status, text = ask(False)
+    assert status == 503
     assert f"No replica of {MODEL}-v0001 can be reached" in text
     assert "wrong" not in text
 
 
-def ask(home: Path, url: str, stream: bool, status: int = 200) -> str:
-    put(home, url)
-    body: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
-    with gateway(home, None) as running, TestClient(running.app) as client:
-        answer = client.post(CHAT, json=body | {"stream": stream}, headers=bearer(running.key))
-    assert answer.status_code == status, answer.text
-    return answer.text
+def test_it_is_asked_again_when_it_answers_rightly(
+    tmp_path: Path, babblers: tuple[Babbler, list[str]]
+) -> None:
+    one, urls = babblers
+    one.times, one.said, one.asked = 2, BABBLE["other weights"], 0
+    with asking(tmp_path, urls[:1]) as ask:
+        end = time.monotonic() + 20
+        while ask(False)[0] != 200:
+            assert time.monotonic() < end
+
+
+@contextmanager
+def asking(home: Path, urls: list[str]) -> Iterator[Callable[[bool], tuple[int, str]]]:
+    version = put(home, urls[0])
+    replicas = tuple(replica_at(url, version.served_name) for url in urls)
+    with PointerStore(home) as store:
+        store.record_version(replace(version, replicas=replicas))
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
+    with gateway(home, None) as running, httpx.Client(headers=bearer(running.key)) as client:
+
+        def ask(stream: bool) -> tuple[int, str]:
+            answer = client.post(f"{running.url}{CHAT}", json=body | {"stream": stream}, timeout=30)
+            return answer.status_code, answer.text
+
+        yield ask

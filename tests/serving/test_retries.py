@@ -1,0 +1,167 @@
+"""How often a request is sent again: within a budget, and once more when a replica hangs."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import aiohttp
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from serving.hedge import hedged
+from serving.retry_budget import RetryBudget
+from tests.serving.as_replica import AsReplica
+from tests.serving.cache_support import CHAT, chat, gateway, put, served
+from tests.serving.serving_support import bearer
+
+
+def test_a_share_a_floor_and_a_most() -> None:
+    now = [0.0]
+    budget = RetryBudget(share=0.25, floor_per_s=2.0, most=3.0, clock=lambda: now[0])
+    assert [budget.take("v1") for _ in range(4)] == [True, True, True, False]
+    assert budget.take("v2")  # Each version has its own.
+    for _ in range(4):
+        budget.note_request("v1")
+    assert [budget.take("v1"), budget.take("v1")] == [True, False]
+    now[0] = 1.0
+    assert [budget.take("v1") for _ in range(3)] == [True, True, False]
+    now[0] = 100.0
+    for _ in range(100):
+        budget.note_request("v1")
+    assert [budget.take("v1") for _ in range(4)] == [True, True, True, False]
+
+
+@dataclass
+class Storm:
+    """Has no room for any request."""
+
+    asked: int = 0
+
+    async def complete(self, _: Request) -> Response:
+        self.asked += 1
+        return JSONResponse({}, 503)
+
+
+@pytest.fixture
+def storm() -> Iterator[tuple[Storm, str]]:
+    one = Storm()
+    with served(AsReplica(Starlette(routes=[Route(CHAT, one.complete, methods=["POST"])]))) as url:
+        yield one, url
+
+
+def test_a_version_that_answers_nothing_rightly_is_not_asked_without_end(
+    tmp_path: Path, storm: tuple[Storm, str]
+) -> None:
+    one, url = storm
+    put(tmp_path, url)
+    number = 200
+    with (
+        gateway(tmp_path, None) as gate,
+        httpx.Client(headers=bearer(gate.key), timeout=60, verify=False) as client,
+        ThreadPoolExecutor(16) as pool,
+    ):
+
+        def ask(index: int) -> httpx.Response:
+            headers = {"x-ftdm-cache": "off"}
+            return client.post(f"{gate.url}{CHAT}", json=chat(f"q {index}"), headers=headers)
+
+        answers = list(pool.map(ask, range(number)))
+    assert {one.status_code for one in answers} == {503}
+    refused = [one for one in answers if "are sent twice" in one.text]
+    assert refused
+    assert all(one.headers["retry-after"] == "1" for one in refused)
+    # Without the budget each would be sent four times in its 0.4 s.
+    assert number < one.asked < 2.5 * number
+
+
+@dataclass
+class Answer:
+    """Stands for the head of an answer; the real ones are in `test_faults.py`."""
+
+    name: str
+    closed: bool = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Replicas:
+    """What each attempt meets, in order: seconds to wait, and an answer or an error."""
+
+    def __init__(self, *met: tuple[float, Answer | Exception]) -> None:
+        self.met, self.sent = list(met), 0
+        self.signal: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def attempt(self) -> Any:
+        seconds, found = self.met[self.sent]
+        self.sent += 1
+        await asyncio.sleep(seconds)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def hang(self) -> None:
+        self.signal.set_result("hung")
+        self.signal = asyncio.get_running_loop().create_future()
+
+    async def ask(self, may: bool = True) -> Answer:
+        attempt = cast(Callable[[], Awaitable[aiohttp.ClientResponse]], self.attempt)
+        found = await hedged(attempt, lambda: self.signal, lambda _: may)
+        return cast(Answer, found)
+
+
+def test_what_waits_when_a_replica_hangs_is_sent_once_more() -> None:
+    async def run() -> None:
+        replicas = Replicas((60, Answer("hung")), (0.01, Answer("well")))
+        asyncio.get_running_loop().call_later(0.05, replicas.hang)
+        assert (await replicas.ask()).name == "well"
+        assert replicas.sent == 2
+
+    asyncio.run(run())
+
+
+def test_the_first_answer_counts_and_a_failure_is_not_the_last_word() -> None:
+    async def run() -> None:
+        replicas = Replicas((0.1, Answer("was only slow")), (0.01, OSError("refused")))
+        asyncio.get_running_loop().call_later(0.03, replicas.hang)
+        assert (await replicas.ask()).name == "was only slow"
+        replicas = Replicas((0.05, OSError("first")), (0.1, OSError("last")))
+        asyncio.get_running_loop().call_later(0.01, replicas.hang)
+        with pytest.raises(OSError, match="last"):
+            await replicas.ask()
+
+    asyncio.run(run())
+
+
+def test_without_budget_it_waits_on() -> None:
+    async def run() -> None:
+        replicas = Replicas((0.1, Answer("late")))
+        asyncio.get_running_loop().call_later(0.03, replicas.hang)
+        assert (await replicas.ask(may=False)).name == "late"
+        assert replicas.sent == 1
+
+    asyncio.run(run())
+
+
+def test_a_caller_that_leaves_ends_every_attempt() -> None:
+    async def run() -> None:
+        replicas = Replicas((60, Answer("hung")), (60, Answer("hung too")))
+        asking = asyncio.create_task(replicas.ask())
+        await asyncio.sleep(0.01)
+        replicas.hang()
+        await asyncio.sleep(0.01)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await asyncio.sleep(0.01)
+        assert replicas.sent == 2
+        assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(run())
