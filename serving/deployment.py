@@ -69,6 +69,14 @@ class VersionSpec:
     cache: CacheTerms = field(default_factory=CacheTerms)
 
 
+def recorded_spec(version: Version) -> VersionSpec:
+    """Return what starts a recorded version again."""
+    return VersionSpec(
+        *(version.model, version.version, version.digest, version.folder),
+        *(version.max_model_len, version.dtype, version.cache),
+    )
+
+
 @dataclass(frozen=True)
 class RunningVersion:
     """A version that answers; `seconds` is how long the start took (0 when it was up)."""
@@ -173,14 +181,10 @@ def resume(
         versions = [store.version(model, version) for model, version in wanted]
     problems = {}
     for one in versions:
-        spec = VersionSpec(
-            *(one.model, one.version, one.digest, one.folder, one.max_model_len, one.dtype),
-            one.cache,
-        )
         try:
             start_version(
                 home,
-                spec,
+                recorded_spec(one),
                 admission=admission,
                 replicas=len(one.replicas),
                 timeout_s=timeout_s,

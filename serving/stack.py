@@ -188,7 +188,7 @@ def _model_problem(one: ModelStatus) -> str:
     if one.current_healthy < one.replicas:
         return f"{one.current}: {one.current_healthy} of {one.replicas} replicas answer."
     if one.previous and not one.previous_healthy:
-        return f"{one.previous} is not warm: a rollback to it would be refused."
+        return f"{one.previous} is not warm: a rollback would have to start it first."
     return ""
 
 

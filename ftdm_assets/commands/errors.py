@@ -30,6 +30,7 @@ _UNREACHABLE = (
     "ftdm_assets.hub.HubUnreachableError",
     "ftdm_assets.kms_key.KmsUnreachableError",
     "ftdm_assets.sources.http_json.ServerError",
+    "serving.cold.ColdStartError",
     "serving.stack.StackError",
     "serving.supervision.SupervisionError",
     "serving.deployment.DeploymentError",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -12,15 +13,19 @@ from ftdm_assets.graph.build import definitions_of
 from ftdm_assets.graph.evidence import DEPLOYED
 from ftdm_assets.graph.move_records import by_run, moves_sensor, tell_moves
 from ftdm_assets.graph.plan import CheckPlan, Outcome
+from ftdm_assets.graph.rollback import rollback_job
 from ftdm_assets.provenance.gate import EVIDENCE
 from ftdm_assets.provenance.lineage import REGISTERED
 from ftdm_assets.provenance.statements import InputRef, Manifest
 from ftdm_assets.registries.mlflow_registry import RegistryError
+from serving.deployment import start_version
+from serving.health import healthy_replicas
 from serving.pointer import PointerStore
+from serving.supervision import Supervisor
 from serving.versions import Version
 from tests.graph.stage import Stage
 from tests.provenance.samples import manifest, verdict
-from tests.serving.serving_support import digest_of, unasked
+from tests.serving.serving_support import VOUCHED, digest_of, fake_engine, unasked
 
 FIRST, SECOND = "demo-v0001", "demo-v0002"
 
@@ -175,6 +180,33 @@ def test_a_run_tells_its_own_move(stage: Stage, instance: dg.DagsterInstance) ->
     events: list[dg.AssetMaterialization] = []
     told = tell_moves(stage.graph, stage.reading, instance, run_id=run.run_id, report=events.append)
     assert len(told) == len(events) == 3
+
+
+def test_the_job_starts_what_is_not_warm_and_tells_the_lineage(
+    stage: Stage, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(stage, FIRST)
+    register(stage, SECOND)
+    in_production(stage, FIRST, SECOND)
+    fake = partial(start_version, engine=fake_engine)
+    monkeypatch.setattr("serving.cold.start_version", fake)
+    monkeypatch.setattr("ftdm_assets.graph.rollback.StoreAdmission", lambda _: VOUCHED)
+    monkeypatch.setattr("ftdm_assets.graph.rollback.record_aliases", lambda _: None)
+    try:
+        done = rollback_job(stage.graph).execute_in_process(instance=instance)
+        with PointerStore(stage.reading.home) as pointers:
+            current = pointers.resolve("demo")
+        assert healthy_replicas(current.router_url) == len(current.replicas) == 2
+    finally:
+        Supervisor(stage.reading.home).shutdown(timeout_s=0.5)
+    assert done.success
+    assert current.version == FIRST
+    assert deployments(stage)[-1] == ("rollback", FIRST, by_run(done.run_id))
+    (event,) = instance.get_records_for_run(
+        done.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION
+    ).records[-1:]
+    assert event.event_log_entry.asset_materialization is not None
+    assert event.event_log_entry.asset_materialization.description == f"rollback to {FIRST}"
 
 
 def test_a_version_that_nobody_signed_is_not_deployed(
