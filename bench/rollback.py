@@ -1,10 +1,10 @@
 """Rollbacks under load on real vLLM replicas: how long, and what it costs those who call.
 
 Run as `python -m bench.rollback FOLDER_A FOLDER_B [--times 20] [--work FOLDER]`; each FOLDER holds
-a merged model. Both are served by two replicas each behind the real gateway, callers with one
-kept-alive connection each ask without a pause, and `serving.cold.rollback`, which is `ftdm
-rollback` without the start of a Python, goes back and forth: first between two warm versions, then
-each time to one that was stopped, with its replicas, just before.
+a merged model. Both are served by two replicas each (some 3 GB a replica) behind the real
+gateway, callers with one kept-alive connection each ask without a pause, and
+`serving.cold.rollback`, which is `ftdm rollback` without the start of a Python, goes back and
+forth: first between two warm versions, then each time to one that was stopped just before.
 
 A version is admitted unasked: what is measured is serving, the models lie in no store. With
 `--work` results are kept there after every rollback, and the same command goes on with them.
@@ -13,6 +13,7 @@ A version is admitted unasked: what is measured is serving, the models lie in no
 import argparse
 import hashlib
 import json
+import signal
 import statistics
 import sys
 import tempfile
@@ -28,7 +29,7 @@ from bench.kept_alive import Answered, Callers, since, turned_back
 from serving import cold, moves, stack
 from serving.admission import Admission, Candidate
 from serving.deployment import VersionSpec, start_version
-from serving.health import free_port
+from serving.health import answers_chat, free_port
 from serving.local_key import local_key
 from serving.pointer import PointerStore
 from serving.supervision import Supervisor
@@ -36,7 +37,7 @@ from serving.versions import PointerError
 
 Kind = Literal["warm", "cold"]
 MODEL, _BY = "bench", "bench"
-_REPLICAS, _LONGEST, _DTYPE, _MAX_TOKENS, _QUESTIONS = 2, 2048, "bfloat16", 8, 200
+_LONGEST, _DTYPE, _MAX_TOKENS, _QUESTIONS = 2048, "bfloat16", 8, 200
 _START_S, _FIRST_ANSWER_S, _SETTLE_S = 900.0, 120.0, 3.0
 _ERRORS_IN_A_ROW = 3
 
@@ -108,29 +109,32 @@ def say(message: str) -> None:
 
 
 @contextmanager
-def production(home: Path, folders: Sequence[Path]) -> Iterator[str]:
+def production(home: Path, folders: Sequence[Path], replicas: int) -> Iterator[str]:
     """Serve both models, the second in production; yields the gateway's address."""
     ports = stack.Ports(free_port(), free_port(), free_port())
     try:
         stack.up(home, admission=ADMISSION, ports=ports, timeout_s=_START_S, progress=say)
         for number, folder in enumerate(folders, start=1):
-            _put(home, f"{MODEL}-v{number:04d}", folder)
+            _put(home, f"{MODEL}-v{number:04d}", folder, replicas)
         yield stack.gateway_url(ports)
     finally:
         stack.down(home, ports=ports)
 
 
-def _put(home: Path, version: str, folder: Path) -> None:
+def _put(home: Path, version: str, folder: Path, replicas: int) -> None:
     digest = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()
     spec = VersionSpec(MODEL, version, digest, folder, _LONGEST, _DTYPE)
-    start_version(
+    running = start_version(
         home,
         spec,
         admission=ADMISSION,
-        replicas=_REPLICAS,
+        replicas=replicas,
         timeout_s=_START_S,
         progress=say,
     )
+    # In production the smoke test has asked every replica before.
+    for replica in running.version.replicas:
+        answers_chat(replica.url, running.version.served_name, _FIRST_ANSWER_S)
     moves.promote(home, MODEL, version, by=_BY, reason=_BY, admission=ADMISSION)
 
 
@@ -253,8 +257,11 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=20, help="warm rollbacks, and cold ones")
     parser.add_argument("--cold", type=int, help="cold ones, if not as many")
     parser.add_argument("--callers", type=int, default=4, help="and half as many that stream")
+    parser.add_argument("--replicas", type=int, default=2, help="of each version")
     parser.add_argument("--work", type=Path, help="where to keep results and go on with them")
     options = parser.parse_args()
+    # What was started must end with it, whichever way it is told to.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     wanted: dict[Kind, int] = {
         "warm": options.times,
         "cold": options.times if options.cold is None else options.cold,
@@ -265,7 +272,7 @@ def main() -> None:
         results = Results(work / "rollbacks.jsonl")
         if any(len(results.good(kind)) < times for kind, times in wanted.items()):
             home = work.absolute() / "home"
-            with production(home, options.folders) as url:
+            with production(home, options.folders, options.replicas) as url:
                 run(home, url, wanted, results, options.callers)
         print(table(results))
 

@@ -65,6 +65,11 @@ class ServingSettings(Section):
     replicas: int = Field(2, ge=2, examples=[2])
     max_model_len: int = Field(2048, ge=64, examples=[2048])
     startup_timeout_s: int = Field(300, ge=10, examples=[300])
+    previous: Literal["running", "asleep"] = Field(
+        "running",
+        examples=["asleep"],
+        description="`asleep` frees its accelerator's memory; it wakes for a rollback. Not on CPU.",
+    )
     drill: DrillSettings = DrillSettings()
     cache: ResultCacheSettings = ResultCacheSettings()
 

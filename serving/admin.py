@@ -31,6 +31,7 @@ from serving.body import json_object
 from serving.errors import ApiError, model_not_found
 from serving.guard import check_model
 from serving.pointer import PointerStore
+from serving.sleep import later
 from serving.versions import Move, PointerError, UnknownModelError
 
 _MAX_BODY_BYTES, _BODY_TIMEOUT_S = 16 * 1024, 10.0
@@ -62,7 +63,10 @@ def admin_routes(home: Path, admission: Admission) -> list[Route]:
         model, reason = _text(asked, "model"), _text(asked, "reason")
         with PointerStore(home) as store:
             version = cold.was_in_production(store, model, _text(asked, "version"))
-        return moves.promote(home, model, version, by=by, reason=reason, admission=admission)
+        how: dict[str, Any] = {"by": by, "reason": reason, "admission": admission}
+        made = moves.promote(home, model, version, **how)
+        later(home, model)
+        return made
 
     async def status(request: Request) -> Response:
         key, model = _admin(request.state.key), request.query_params.get("model", "")

@@ -23,6 +23,7 @@ from serving.deployment import DeploymentError, recorded_spec, start_version, st
 from serving.health import answers_chat, healthy_replicas
 from serving.home import HomeError
 from serving.pointer import PointerStore
+from serving.sleep import later
 from serving.supervision import SupervisionError
 from serving.versions import Move, Pointer, PointerError, Version
 
@@ -74,6 +75,8 @@ def rollback(
         if version is not None:
             _stop(home, model, version.version, progress)
         raise
+    finally:
+        later(home, model)
     seconds = time.monotonic() - began
     progress(f"production is {move.to_version} again, it was {move.from_version} ({seconds:.2f} s)")
     if before and before.previous:
@@ -95,7 +98,7 @@ def what_must_start(home: Path, model: str, to: str | None) -> tuple[Pointer, Ve
         if not pointer or not wanted:
             return None
         target = store.version(model, was_in_production(store, model, wanted))
-    warm = target.state == "ready" and healthy_replicas(target.router_url) > 0
+    warm = target.state in ("ready", "asleep") and healthy_replicas(target.router_url) > 0
     if warm or target.version == pointer.current:
         return None
     return pointer, target

@@ -29,7 +29,21 @@ def post_json(url: str, body: Mapping[str, Any], timeout_s: float) -> tuple[int,
     return _call("POST", url, json.dumps(body).encode(), timeout_s)
 
 
+def get_text(url: str, timeout_s: float = 2.0) -> tuple[int, str]:
+    """Return status and body of a GET; status 0 when nobody answers in time."""
+    status, body = _exchange("GET", url, None, timeout_s)
+    return status, body.decode("utf-8", "replace")
+
+
 def _call(method: str, url: str, content: bytes | None, timeout_s: float) -> tuple[int, Any]:
+    status, body = _exchange(method, url, content, timeout_s)
+    try:
+        return status, json.loads(body)
+    except ValueError:
+        return status, None
+
+
+def _exchange(method: str, url: str, content: bytes | None, timeout_s: float) -> tuple[int, bytes]:
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(
         parts.hostname or "", parts.port or 80, timeout=timeout_s
@@ -39,15 +53,11 @@ def _call(method: str, url: str, content: bytes | None, timeout_s: float) -> tup
     try:
         connection.request(method, path, content, headers)
         response = connection.getresponse()
-        body = response.read()
+        return response.status, response.read()
     except (OSError, http.client.HTTPException):
-        return 0, None
+        return 0, b""
     finally:
         connection.close()
-    try:
-        return response.status, json.loads(body)
-    except ValueError:
-        return response.status, None
 
 
 def serves(base_url: str, served_name: str) -> bool:

@@ -3,7 +3,8 @@
 Invariants:
 - the pointer moves only to a version that is ready, whose router has a replica that answers, and
   that admission lets serve, in this order of cost;
-- nothing is started and no weights are loaded: a move to what is warm takes well under a second.
+- nothing is started and no weights are loaded: a move to what is warm takes well under a second,
+  to what is asleep (`serving.sleep`) the seconds that it takes to wake up.
   `serving.cold` starts what is not warm, and then rolls back by this.
 """
 
@@ -13,6 +14,7 @@ from pathlib import Path
 from serving.admission import Admission
 from serving.health import require_warm
 from serving.pointer import PointerStore
+from serving.sleep import awake
 from serving.versions import Move, Pointer, PointerError, Version
 
 
@@ -32,7 +34,7 @@ def promote(
         AdmissionError: Its evidence does not hold.
         PointerError: It is unknown, not ready or not warm, or production has moved since.
     """
-    with PointerStore(home) as store:
+    with PointerStore(home) as store, awake(home, store, model, version):
         admit = partial(_require, admission)
         return store.promote(model, version, by=by, reason=reason, admit=admit, over=over)
 
@@ -71,7 +73,7 @@ def rollback(
             )
         _require(admission, version)
 
-    with PointerStore(home) as store:
+    with PointerStore(home) as store, awake(home, store, model, to):
         return store.rollback(model, to, by=by, reason=reason, admit=admit)
 
 

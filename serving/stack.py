@@ -28,6 +28,7 @@ from serving.local_key import local_key
 from serving.otlp import tracing_environment
 from serving.pointer import PointerStore
 from serving.supervision import Program, ProgramStatus, Supervisor
+from serving.versions import UP
 
 GATEWAY, CACHE = "gateway", "cache"
 GATEWAY_PORT, CACHE_PORT, METRICS_PORT = 8321, 8379, 8323
@@ -135,7 +136,7 @@ def down(home: Path, *, ports: Ports | None = None, timeout_s: float = 60.0) -> 
     Supervisor(folder).shutdown(timeout_s, first=(GATEWAY,))
     with PointerStore(folder) as store:
         for one in store.versions():
-            if one.state in ("ready", "starting"):
+            if one.state in UP:
                 store.set_state(one.model, one.version, "stopped")
     return status(folder, ports=ports)
 

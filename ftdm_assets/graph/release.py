@@ -24,7 +24,7 @@ from ftdm_assets.registries import chosen
 from ftdm_assets.registries.mlflow_registry import RegistryError
 from golden.client import AskSettings, EndpointError, ask_blocking
 from golden.examples import Example
-from serving import deployment, moves, stack
+from serving import deployment, moves, sleep, stack
 from serving.admission import Admission, AdmissionError, StoreAdmission
 from serving.api_keys import who_moves
 from serving.local_key import local_key
@@ -87,6 +87,8 @@ def checks(model: ModelFolder, graph: Callable[[], GraphPlan]) -> list[CheckPlan
 def _build_deployed(reading: Reading, tools: Tools) -> Built:
     model, serving = reading.model, reading.model.settings.serving
     version = reading.document("registered_version")
+    if serving.previous == "asleep":
+        sleep.require_sleep_mode()
     admission = StoreAdmission(reading.home)
     stack.up(reading.home, admission=admission, progress=tools.say)
     running = _started(reading, tools, version, admission)
@@ -137,6 +139,7 @@ def _started(
         serving.max_model_len,
         prediction.DTYPE,
         CacheTerms(**serving.cache.model_dump()),
+        sleeps=serving.previous == "asleep",
     )
     try:
         return deployment.start_version(
@@ -173,6 +176,7 @@ def take_over(reading: Reading, tools: Tools, version: str, admission: Admission
         raise ValueError(str(error)) from error
     finally:
         deployment.retire_others(reading.home, reading.model.name)
+        sleep.later(reading.home, reading.model.name)
 
 
 def scores_of(reading: Reading, registered: Manifest) -> dict[str, Any]:
