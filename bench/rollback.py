@@ -70,6 +70,7 @@ class Measured:
         answers: Whole answers until a little after; from before the stop where one is stopped.
         failed: Requests that failed in that time.
         turned_back: Answers of the old version after the new one's first, on one connection.
+        why: What the first of those said.
         error: Why there was no rollback; blank if there was.
     """
 
@@ -81,6 +82,7 @@ class Measured:
     answers: int = 0
     failed: int = 0
     turned_back: int = 0
+    why: str = ""
     error: str = ""
 
 
@@ -165,6 +167,7 @@ def measure(home: Path, kind: Kind, groups: Sequence[Callers]) -> Measured:
         everywhere_s=round(max(firsts) - began, 3) if firsts else _FIRST_ANSWER_S,
         answers=sum(not one.failure for one in told),
         failed=sum(bool(one.failure) for one in told),
+        why=next((one.failure for one in told if one.failure), ""),
         turned_back=sum(len(turned_back(answers, to)) for answers in window),
         error="" if len(firsts) == len(connections) else "not every connection was answered",
     )

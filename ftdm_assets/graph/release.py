@@ -27,6 +27,7 @@ from golden.examples import Example
 from serving import deployment, moves, sleep, stack
 from serving.admission import Admission, AdmissionError, StoreAdmission
 from serving.api_keys import who_moves
+from serving.engine import EngineError
 from serving.local_key import local_key
 from serving.pointer import PointerStore
 from serving.versions import CacheTerms, Move, PointerError
@@ -87,8 +88,6 @@ def checks(model: ModelFolder, graph: Callable[[], GraphPlan]) -> list[CheckPlan
 def _build_deployed(reading: Reading, tools: Tools) -> Built:
     model, serving = reading.model, reading.model.settings.serving
     version = reading.document("registered_version")
-    if serving.previous == "asleep":
-        sleep.require_sleep_mode()
     admission = StoreAdmission(reading.home)
     stack.up(reading.home, admission=admission, progress=tools.say)
     running = _started(reading, tools, version, admission)
@@ -128,7 +127,7 @@ def _started(
     """Start a version if its evidence holds; otherwise nothing has changed.
 
     Raises:
-        ValueError: if admission refuses it.
+        ValueError: if admission refuses it, or it is to sleep and the engine cannot.
     """
     model, serving = reading.model, reading.model.settings.serving
     spec = deployment.VersionSpec(
@@ -142,6 +141,8 @@ def _started(
         sleeps=serving.previous == "asleep",
     )
     try:
+        if spec.sleeps:
+            sleep.require_sleep_mode()
         return deployment.start_version(
             reading.home,
             spec,
@@ -150,7 +151,7 @@ def _started(
             timeout_s=serving.startup_timeout_s,
             progress=tools.say,
         )
-    except AdmissionError as error:
+    except (AdmissionError, EngineError) as error:
         raise ValueError(str(error)) from error
 
 

@@ -224,3 +224,23 @@ def test_a_version_that_nobody_signed_is_not_deployed(
         stage.build(DEPLOYED)
     with PointerStore(stage.reading.home) as pointers:
         assert pointers.versions() == []
+
+
+def test_a_previous_version_cannot_sleep_where_the_engine_cannot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage(tmp_path, serving={"previous": "asleep"})
+    store = stage.reading.store
+    weights = store.put_files("model", {"model.safetensors": b"weights"})
+    document = store.put_document("version", {"version": FIRST, "digest": weights.digest})
+    made = manifest(REGISTERED, document.digest, kind="version", facts={"version": FIRST})
+    store.set_head("demo", REGISTERED, store.add_manifest(made))
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho False\n", encoding="utf-8")
+    python.chmod(0o755)
+    monkeypatch.setenv("FTDM_SERVING_PYTHON", str(python))
+    monkeypatch.setattr("serving.stack.up", lambda *_, **__: None)
+    with pytest.raises(ValueError, match="has no sleep mode on this machine"):
+        stage.build(DEPLOYED)
+    with PointerStore(stage.reading.home) as pointers:
+        assert pointers.versions() == []
