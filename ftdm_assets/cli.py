@@ -283,7 +283,7 @@ def rollback(
     reason: Annotated[str, typer.Option(help="Why, for the history.")] = "rolled back by hand",
     as_json: Json = False,
 ) -> None:
-    """Put production back to the version kept warm, in seconds."""
+    """Put production back to the version kept warm, in seconds; what is not warm is started."""
     from ftdm_assets.commands.rollback import rollback as command
 
     raise typer.Exit(command(model, to, reason, as_json))

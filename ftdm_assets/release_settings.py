@@ -77,6 +77,11 @@ class ServingSettings(Section):
         description="Hold answers to the labels or the schema, in evaluation and in production. "
         "Left out: yes; texts are free.",
     )
+    previous: Literal["running", "asleep"] = Field(
+        "running",
+        examples=["asleep"],
+        description="`asleep` frees its accelerator's memory; it wakes for a rollback. Not on CPU.",
+    )
     drill: DrillSettings = DrillSettings()
     cache: ResultCacheSettings = ResultCacheSettings()
 

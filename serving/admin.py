@@ -1,12 +1,13 @@
 """Moving production over HTTP: `POST /admin/rollback` and `POST /admin/promote`.
 
 The bodies are JSON objects: `{"model": NAME, "reason": WHY}`, for a rollback with `"to": VERSION`
-if it is not to be the previous one, for a promotion with `"version": VERSION`.
+if it is not to be the previous one, for a promotion with `"version": VERSION`. A rollback to what
+is not warm is answered with 202 at once, and carried out; see `serving.admin_cold`.
 
 Invariants:
 - nothing is read of a request whose API key may not move production; the move names the key;
-- the move is that of `ftdm rollback` and of the job (`serving.moves`): ready, warm, admitted. The
-  gateway knows no Dagster: the sensor NAME_moves tells the lineage of the move;
+- the rollback is that of `ftdm rollback` and of the job (`serving.cold`): ready, warm, admitted.
+  The gateway knows no Dagster: the sensor NAME_moves tells the lineage of the move;
 - a version that was never in production is not promoted here: its first promotion is the graph's,
   which asks the gate and the smoke test.
 """
@@ -15,47 +16,72 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from serving import moves, names
+from serving import cold, moves, names
+from serving.admin_cold import ColdRollback, ColdRollbacks
 from serving.admission import Admission, AdmissionError
 from serving.api_keys import ApiKey
 from serving.body import json_object
 from serving.errors import ApiError, model_not_found
 from serving.guard import check_model
 from serving.pointer import PointerStore
+from serving.sleep import later
 from serving.versions import Move, PointerError, UnknownModelError
 
 _MAX_BODY_BYTES, _BODY_TIMEOUT_S = 16 * 1024, 10.0
 _LONGEST_TEXT = 500
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 
 def admin_routes(home: Path, admission: Admission) -> list[Route]:
     """Return the routes that move a home's pointer; they belong behind the guard."""
+    begun = ColdRollbacks()
 
-    def rollback(asked: dict[str, Any], by: str) -> Move:
+    def rollback(asked: dict[str, Any], by: str) -> Move | ColdRollback:
         model, reason = _text(asked, "model"), _text(asked, "reason")
         to = _text(asked, "to") if asked.get("to") is not None else None
-        return moves.rollback(home, model, to, by=by, reason=reason, admission=admission)
+
+        def made(progress: Callable[[str], None]) -> Move:
+            how: dict[str, Any] = {"by": by, "reason": reason, "admission": admission}
+            return cold.rollback(home, model, to, progress=progress, **how).move
+
+        must_start = cold.what_must_start(home, model, to)
+        if must_start is None:
+            return made(lambda _: None)
+        target = must_start[1].version
+        return begun.begin(model, target, lambda progress: _made(made, progress))
 
     def promote(asked: dict[str, Any], by: str) -> Move:
         model, reason = _text(asked, "model"), _text(asked, "reason")
-        version = _known(home, model, _text(asked, "version"))
-        return moves.promote(home, model, version, by=by, reason=reason, admission=admission)
+        with PointerStore(home) as store:
+            version = cold.was_in_production(store, model, _text(asked, "version"))
+        how: dict[str, Any] = {"by": by, "reason": reason, "admission": admission}
+        made = moves.promote(home, model, version, **how)
+        later(home, model)
+        return made
+
+    async def status(request: Request) -> Response:
+        key, model = _admin(request.state.key), request.query_params.get("model", "")
+        check_model(key, model)
+        return JSONResponse(begun.of(model).document())
 
     return [
         Route("/admin/rollback", _endpoint(rollback), methods=["POST"]),
+        Route("/admin/rollback", status, methods=["GET"]),
         Route("/admin/promote", _endpoint(promote), methods=["POST"]),
     ]
 
 
 def _endpoint(
-    move: Callable[[dict[str, Any], str], Move],
+    move: Callable[[dict[str, Any], str], Move | ColdRollback],
 ) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
         key = _admin(request.state.key)
@@ -63,6 +89,8 @@ def _endpoint(
         check_model(key, _text(asked, "model"))
         began = time.monotonic()
         made = await run_in_threadpool(_made, move, asked, f"{key.name} (API key {key.key_id})")
+        if isinstance(made, ColdRollback):
+            return made.accepted()
         seconds = round(time.monotonic() - began, 3)
         return JSONResponse({**asdict(made), "seconds": seconds})
 
@@ -77,9 +105,10 @@ def _admin(key: ApiKey) -> ApiKey:
     raise ApiError(403, message, "not_admin", kind="permission_error")
 
 
-def _made(move: Callable[[dict[str, Any], str], Move], asked: dict[str, Any], by: str) -> Move:
+def _made(move: Callable[P, T], *asked: P.args, **further: P.kwargs) -> T:
+    """Return what a move returns; refusals become the API's errors."""
     try:
-        return move(asked, by)
+        return move(*asked, **further)
     except names.InvalidNameError as error:
         raise ApiError(400, str(error), "invalid_value") from error
     except UnknownModelError as error:
@@ -88,17 +117,6 @@ def _made(move: Callable[[dict[str, Any], str], Move], asked: dict[str, Any], by
         raise ApiError(409, str(error), "not_admitted") from error
     except PointerError as error:
         raise ApiError(409, str(error), "not_moved") from error
-
-
-def _known(home: Path, model: str, version: str) -> str:
-    """Return a version's full name, if it was in production before."""
-    full = names.full_version(model, version)
-    with PointerStore(home) as store:
-        if any(move.to_version == full for move in store.moves(model)):
-            return full
-    raise PointerError(
-        f"{full} was never in production: `ftdm run {model}` promotes it after its smoke test."
-    )
 
 
 def _text(asked: dict[str, Any], name: str) -> str:

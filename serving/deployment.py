@@ -26,8 +26,9 @@ from serving.health import healthy_replicas, port_is_free, serves
 from serving.home import Home, HomeError
 from serving.pointer import PointerStore
 from serving.router import RouterError, router_command
+from serving.sleep import can_sleep, later, wake, with_sleep_mode
 from serving.supervision import Program, SupervisionError, Supervisor
-from serving.versions import CacheTerms, Replica, Version
+from serving.versions import UP, CacheTerms, Replica, Version
 
 _FIRST_PORT, _PORTS = 20000, 10000
 _POLL_S = 0.2
@@ -60,7 +61,8 @@ class EngineBuilder(Protocol):
 class VersionSpec:
     """What to start: a version, by its full name, and the folder of its merged model.
 
-    `form` is what its answers are held to: see `serving.answer_form`.
+    `form` is what its answers are held to: see `serving.answer_form`. `sleeps` starts its engines
+    so that they can be put to sleep while it is the previous one.
     """
 
     model: str
@@ -71,6 +73,19 @@ class VersionSpec:
     dtype: str
     cache: CacheTerms = field(default_factory=CacheTerms)
     form: Mapping[str, Any] = field(default_factory=dict)
+    sleeps: bool = False
+
+
+def recorded_spec(version: Version) -> VersionSpec:
+    """Return what starts a recorded version again."""
+    return VersionSpec(
+        *(version.model, version.version, version.digest, version.folder),
+        version.max_model_len,
+        version.dtype,
+        cache=version.cache,
+        form=version.form,
+        sleeps=can_sleep(version),
+    )
 
 
 @dataclass(frozen=True)
@@ -148,8 +163,7 @@ def retire_others(home: Path, model: str) -> list[str]:
             with Home.at(home).lock(_start_lock(model), timeout_s=0.0):
                 kept = _kept(store, model)
                 for one in store.versions():
-                    runs = one.state in ("ready", "starting")
-                    if one.model == model and runs and one.version not in kept:
+                    if one.model == model and one.state in UP and one.version not in kept:
                         _stop(home, store, one)
                         stopped.append(one.version)
         except HomeError:
@@ -177,15 +191,12 @@ def resume(
         versions = [store.version(model, version) for model, version in wanted]
     problems = {}
     for one in versions:
-        spec = VersionSpec(
-            *(one.model, one.version, one.digest, one.folder, one.max_model_len, one.dtype),
-            one.cache,
-            one.form,
-        )
+        if one.state == "asleep" and _answers(one):
+            continue
         try:
             start_version(
                 home,
-                spec,
+                recorded_spec(one),
                 admission=admission,
                 replicas=len(one.replicas),
                 timeout_s=timeout_s,
@@ -196,6 +207,8 @@ def resume(
             problems[one.version] = f"{error}{_still(one)}"
         except DeploymentError as error:
             problems[one.version] = str(error)
+    for pointer in pointers:
+        later(home, pointer.model)
     return problems
 
 
@@ -231,14 +244,17 @@ def _plan(
         before = set(_program_names(known)) & set(supervisor.statuses())
         if before:
             return _with_terms(store, known, spec), before
-    running = [one for one in recorded.values() if one.state in ("starting", "ready")]
+    running = [one for one in recorded.values() if one.state in UP]
     first = _free_ports(
         f"{Home.at(home).folder}:{served}",
         replicas + 2,
         {port for one in running for port in _ports(one)},
     )
     planned = tuple(
-        Replica(f"{spec.version}-replica-{index}", _url(first + index), first + index, cores)
+        Replica(
+            *(f"{spec.version}-replica-{index}", _url(first + index), first + index, cores),
+            sleeps=spec.sleeps,
+        )
         for index, cores in enumerate(split_cores(replicas))
     )
     version = Version(
@@ -272,6 +288,8 @@ def _answers(version: Version) -> bool:
 def _record_ready(store: PointerStore, version: Version) -> Version:
     if version.state == "ready":
         return version
+    if version.state == "asleep":
+        wake(version)
     return store.record_version(replace(version, state="ready"))
 
 
@@ -339,6 +357,8 @@ def _start_replicas(
             max_model_len=version.max_model_len,
             dtype=version.dtype,
         )
+        if one.sleeps:
+            command = with_sleep_mode(command)
         supervisor.put(Program(one.name, admission.guarded(version, command.argv), command.env))
 
 

@@ -8,7 +8,7 @@ move of a drill stands in production's history, and a drill that is killed leave
 was. Not tried is production's own gateway process; the canary asks that one.
 
 Invariants:
-- production's database is only read;
+- production's database is only read; a previous version that was asleep is put to sleep again;
 - every call has a timeout; what the drill started ends with it.
 """
 
@@ -16,7 +16,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -31,6 +31,7 @@ from serving.gateway import GatewaySettings, create_app
 from serving.home import Home
 from serving.local_key import local_key
 from serving.pointer import PointerStore
+from serving.sleep import later
 from serving.versions import Version
 
 _BY = "rollback drill"
@@ -94,9 +95,15 @@ def drill(
     with _copy(home, pair) as copy:
         for version in pair:
             moves.promote(copy, model, version.version, by=_BY, reason=_BY, admission=admission)
-        with _gateway(copy) as url:
-            asked = {**body, "model": model}
-            legs = [_leg(copy, url, asked, admission, timeout_s) for _ in pair]
+        with PointerStore(copy) as store:
+            # One that is asleep is woken by the rollback, as production's would be, and timed.
+            store.set_state(model, pair[0].version, pair[0].state)
+        try:
+            with _gateway(copy) as url:
+                asked = {**body, "model": model}
+                legs = [_leg(copy, url, asked, admission, timeout_s) for _ in pair]
+        finally:
+            later(home, model)
     return Drill(*legs)
 
 
@@ -125,7 +132,8 @@ def _copy(home: Path, pair: tuple[Version, Version]) -> Iterator[Path]:
             Home.at(folder).own_database.touch()
             with PointerStore(folder) as store:
                 for version in pair:
-                    store.record_version(version)
+                    asleep = version.state == "asleep"
+                    store.record_version(replace(version, state="ready") if asleep else version)
             # Its gateway's key, before anything is timed.
             local_key(folder)
             yield folder

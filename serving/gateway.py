@@ -156,11 +156,11 @@ class Gateway:
             raise ApiError(400, "`model` must be a string.", "invalid_value", param="model")
         entry.model = asked if names.is_asked(asked) else ""
         check_model(request.state.key, asked)
-        request.state.version = self._resolve(asked)
+        request.state.version = self._awake(asked)
         return Call(
             request.scope["path"],
             body,
-            lambda: self._resolve(asked),
+            lambda: self._awake(asked),
             entry.request_id,
             entry.note_usage,
             trace_headers(request.headers),
@@ -180,6 +180,13 @@ class Gateway:
             return self._store.resolve(asked)
         except UnknownModelError as error:
             raise model_not_found(str(error)) from error
+
+    def _awake(self, asked: str) -> Version:
+        if (version := self._resolve(asked)).state == "asleep":
+            message = f"{version.version} is kept asleep until production moves to it: ask for "
+            message += f"{version.model}."
+            raise ApiError(503, message, "asleep", param="model", kind="server_error")
+        return version
 
     def _entries(self) -> list[dict[str, Any]]:
         ready = {

@@ -7,6 +7,7 @@ import http.client
 import json
 import random
 import socket
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,22 +21,43 @@ def get_json(url: str, timeout_s: float = 2.0) -> tuple[int, Any]:
 
     The body is None when it is no JSON.
     """
+    return _call("GET", url, None, timeout_s)
+
+
+def post_json(url: str, body: Mapping[str, Any], timeout_s: float) -> tuple[int, Any]:
+    """Return status and decoded body of a POST; see `get_json`."""
+    return _call("POST", url, json.dumps(body).encode(), timeout_s)
+
+
+def get_text(url: str, timeout_s: float = 2.0) -> tuple[int, str]:
+    """Return status and body of a GET; status 0 when nobody answers in time."""
+    status, body = _exchange("GET", url, None, timeout_s)
+    return status, body.decode("utf-8", "replace")
+
+
+def _call(method: str, url: str, content: bytes | None, timeout_s: float) -> tuple[int, Any]:
+    status, body = _exchange(method, url, content, timeout_s)
+    try:
+        return status, json.loads(body)
+    except ValueError:
+        return status, None
+
+
+def _exchange(method: str, url: str, content: bytes | None, timeout_s: float) -> tuple[int, bytes]:
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(
         parts.hostname or "", parts.port or 80, timeout=timeout_s
     )
+    headers = {"content-type": "application/json"} if content is not None else {}
+    path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
     try:
-        connection.request("GET", parts.path or "/")
+        connection.request(method, path, content, headers)
         response = connection.getresponse()
-        body = response.read()
+        return response.status, response.read()
     except (OSError, http.client.HTTPException):
-        return 0, None
+        return 0, b""
     finally:
         connection.close()
-    try:
-        return response.status, json.loads(body)
-    except ValueError:
-        return response.status, None
 
 
 def serves(base_url: str, served_name: str) -> bool:
@@ -46,6 +68,19 @@ def serves(base_url: str, served_name: str) -> bool:
     if status != http.client.OK or not isinstance(body, dict):
         return False
     return any(entry.get("id") == served_name for entry in body.get("data", []))
+
+
+def answers_chat(base_url: str, served_name: str, timeout_s: float = 60.0) -> bool:
+    """Tell whether an engine completes a request under this name."""
+    messages = [{"role": "user", "content": "Hello."}]
+    body = {"model": served_name, "messages": messages, "max_tokens": 1}
+    status, answer = post_json(f"{base_url}/v1/chat/completions", body, timeout_s)
+    return (
+        status == http.client.OK
+        and isinstance(answer, dict)
+        and answer.get("model") == served_name
+        and bool(answer.get("choices"))
+    )
 
 
 def healthy_replicas(router_url: str) -> int:

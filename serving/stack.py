@@ -30,6 +30,7 @@ from serving.otlp import tracing_environment
 from serving.pointer import PointerStore
 from serving.rotation_status import out_of_rotation
 from serving.supervision import Program, ProgramStatus, Supervisor
+from serving.versions import UP
 
 GATEWAY, CACHE = "gateway", "cache"
 GATEWAY_PORT, CACHE_PORT, METRICS_PORT = 8321, 8379, 8323
@@ -141,7 +142,7 @@ def down(home: Path, *, ports: Ports | None = None, timeout_s: float = 60.0) -> 
     Supervisor(folder).shutdown(timeout_s, first=(GATEWAY,))
     with PointerStore(folder) as store:
         for one in store.versions():
-            if one.state in ("ready", "starting"):
+            if one.state in UP:
                 store.set_state(one.model, one.version, "stopped")
     return status(folder, ports=ports)
 
@@ -205,7 +206,7 @@ def _model_problem(one: ModelStatus) -> str:
     if one.current_healthy < one.replicas:
         return f"{one.current}: {one.current_healthy} of {one.replicas} replicas answer."
     if one.previous and not one.previous_healthy:
-        return f"{one.previous} is not warm: a rollback to it would be refused."
+        return f"{one.previous} is not warm: a rollback would have to start it first."
     return ""
 
 

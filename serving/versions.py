@@ -6,7 +6,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-State = Literal["starting", "ready", "failed", "stopped"]
+State = Literal["starting", "ready", "asleep", "failed", "stopped"]
+# In these a version has programs that run.
+UP: tuple[State, ...] = ("starting", "ready", "asleep")
 Kind = Literal["promote", "rollback"]
 
 
@@ -20,12 +22,16 @@ class UnknownModelError(PointerError):
 
 @dataclass(frozen=True)
 class Replica:
-    """One engine: the supervised program's name, its address and its cores (None: all)."""
+    """One engine: the supervised program's name, its address and its cores (None: all).
+
+    `sleeps` says whether it was started with a sleep mode.
+    """
 
     name: str
     url: str
     port: int
     cores: tuple[int, ...] | None
+    sleeps: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,10 +103,7 @@ def version_row(version: Version) -> tuple[str | int, ...]:
     """
     if version.state not in get_args(State):
         raise PointerError(f"{version.state!r} is no state of a version.")
-    replicas = [
-        {"name": one.name, "url": one.url, "port": one.port, "cores": one.cores}
-        for one in version.replicas
-    ]
+    replicas = [asdict(one) for one in version.replicas]
     return (
         *(version.model, version.version, version.digest, str(version.folder)),
         *(version.served_name, version.max_model_len, version.dtype, version.router_url),
@@ -119,6 +122,7 @@ def version_from(row: tuple[Any, ...]) -> Version:
             url=one["url"],
             port=one["port"],
             cores=None if one["cores"] is None else tuple(one["cores"]),
+            sleeps=one.get("sleeps", False),
         )
         for one in json.loads(row[8])
     )

@@ -32,6 +32,7 @@ _UNREACHABLE = (
     "ftdm_assets.kms_key.KmsUnreachableError",
     "ftdm_assets.sources.http_json.ServerError",
     "serving.database.DatabaseError",
+    "serving.cold.ColdStartError",
     "serving.stack.StackError",
     "serving.supervision.SupervisionError",
     "serving.deployment.DeploymentError",

@@ -36,6 +36,11 @@ def say(message: str) -> None:
     console().print(_escape(message))
 
 
+def note(message: str) -> None:
+    """Write a line to standard error: progress beside a document on standard output."""
+    console(error=True).print(_escape(message))
+
+
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Write a table: drawn in a terminal, columns with two spaces between elsewhere."""
     out = console()

@@ -1,12 +1,14 @@
-"""``ftdm rollback``: the pointer moves first, and only then is anything heavy imported."""
+"""``ftdm rollback``: the pointer moves first, and only then is anything heavy imported.
+
+What is not warm is started before; its progress goes to standard error beside a JSON document.
+"""
 
 import getpass
 import os
-import time
 
 from ftdm_assets.commands import output
 from ftdm_assets.home import dagster_home, home
-from serving import moves
+from serving import cold
 from serving.admission import StoreAdmission
 from serving.api_keys import who_moves
 from serving.pointer import PointerStore
@@ -15,19 +17,19 @@ from serving.versions import Move, PointerError, UnknownModelError
 
 def rollback(model: str | None, to: str | None, reason: str, as_json: bool) -> int:
     """Move the pointer back, then write the move into the lineage."""
-    started = time.monotonic()
     folder = home()
     name = model or _model_of(to) or _only_model()
     admission = StoreAdmission(folder)
-    move = moves.rollback(folder, name, to, by=_person(), reason=reason, admission=admission)
-    seconds = time.monotonic() - started
-    if not as_json:
-        output.say(
-            f"production is {move.to_version} again, it was {move.from_version} ({seconds:.2f} s)"
-        )
-    _record(move)
+    made = cold.rollback(
+        *(folder, name, to),
+        by=_person(),
+        reason=reason,
+        admission=admission,
+        progress=output.note if as_json else output.say,
+    )
+    _record(made.move)
     if as_json:
-        output.print_json({**vars(move), "seconds": round(seconds, 3)})
+        output.print_json({**vars(made.move), "seconds": round(made.seconds, 3)})
     else:
         output.say("the lineage shows it: deployed_version was materialised with the rollback")
     return output.DONE

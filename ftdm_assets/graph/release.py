@@ -15,6 +15,7 @@ from typing import Any
 from ftdm_assets.graph import prediction, registered_version
 from ftdm_assets.graph.evidence import PRODUCTION, deployed_decision, request_log_head
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, GraphPlan, Outcome, Reading, Tools
+from ftdm_assets.graph.replica_smoke import correct_of_each
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.provenance.environment import now
 from ftdm_assets.provenance.gate import gate_table
@@ -26,9 +27,10 @@ from ftdm_assets.registries.mlflow_registry import RegistryError
 from ftdm_assets.settings import DomainModelSettings
 from golden.client import AskSettings, EndpointError, ask_blocking
 from golden.examples import Example
-from serving import deployment, moves, stack
+from serving import deployment, moves, sleep, stack
 from serving.admission import Admission, AdmissionError, StoreAdmission
 from serving.api_keys import who_moves
+from serving.engine import EngineError
 from serving.local_key import local_key
 from serving.pointer import PointerStore
 from serving.versions import CacheTerms, Move, PointerError, Version
@@ -48,7 +50,8 @@ def assets(model: ModelFolder) -> list[AssetPlan]:
             description="The version that production serves on at least two replicas; the "
             "previous one is kept warm.",
             build=_build_deployed,
-            # 3: answers are held to the form that the registered version carries.
+            # 3: answers are held to the form of the registered version; the smoke test asks every
+            # replica itself, too.
             version="3",
             config=settings.serving.model_dump(exclude={"drill", "constrained"}),
             deps=("registered_version",),
@@ -68,11 +71,12 @@ def checks(model: ModelFolder, graph: Callable[[], GraphPlan]) -> list[CheckPlan
             "deployed_version",
             "smoke_test",
             "Ten golden examples, of those that the evaluation found answered right, against the "
-            "running endpoint.",
+            "running endpoint and against each of its replicas.",
             lambda r: _smoke_check(r, correct),
             {"minimum_correct": correct, "examples": SMOKE_EXAMPLES},
             # 2: takes those that the evaluation found answered right.
-            version="2",
+            # 3: asks every replica itself, too.
+            version="3",
         ),
         CheckPlan(
             "deployed_version",
@@ -94,14 +98,15 @@ def _build_deployed(reading: Reading, tools: Tools) -> Built:
     running = _started(reading, tools, version, admission)
     tools.say(f"{version['version']} is healthy on {serving.replicas} replicas; smoke test")
     scores = scores_of(reading, reading.manifest("registered_version"))
-    smoke = smoke_test(reading, f"{model.name}@v{version['number']:04d}", scores)
+    asked = f"{model.name}@v{version['number']:04d}"
+    smoke = smoke_test(reading, asked, version["version"], scores)
     minimum = model.settings.gates.smoke_correct
-    if smoke["correct"] < minimum:
+    if failed := below(smoke, minimum):
         _put_back(reading, before)
         deployment.retire_others(reading.home, model.name)
         raise ValueError(
-            f"{version['version']} answered {smoke['correct']} of {smoke['examples']} smoke-test "
-            f"examples right, {minimum} are needed; production was left as it was"
+            f"{version['version']} failed its smoke test: {failed} right of {smoke['examples']} "
+            f"examples, {minimum} are needed; production was left as it was"
         )
     move = take_over(reading, tools, version["version"], admission)
     try:
@@ -143,7 +148,7 @@ def _started(
     """Start a version if its evidence holds; otherwise nothing has changed.
 
     Raises:
-        ValueError: if admission refuses it.
+        ValueError: if admission refuses it, or it is to sleep and the engine cannot.
     """
     model, serving = reading.model, reading.model.settings.serving
     spec = deployment.VersionSpec(
@@ -156,8 +161,11 @@ def _started(
         cache_terms(model.settings),
         # Versions that were registered before there was a form were scored without.
         version.get("form", {}),
+        sleeps=serving.previous == "asleep",
     )
     try:
+        if spec.sleeps:
+            sleep.require_sleep_mode()
         return deployment.start_version(
             reading.home,
             spec,
@@ -166,7 +174,7 @@ def _started(
             timeout_s=serving.startup_timeout_s,
             progress=tools.say,
         )
-    except AdmissionError as error:
+    except (AdmissionError, EngineError) as error:
         raise ValueError(str(error)) from error
 
 
@@ -199,6 +207,7 @@ def take_over(reading: Reading, tools: Tools, version: str, admission: Admission
         raise ValueError(str(error)) from error
     finally:
         deployment.retire_others(reading.home, reading.model.name)
+        sleep.later(reading.home, reading.model.name)
 
 
 def scores_of(reading: Reading, registered: Manifest) -> dict[str, Any]:
@@ -252,12 +261,15 @@ def record_aliases(reading: Reading) -> None:
     )
 
 
-def smoke_test(reading: Reading, name: str, scores: Mapping[str, Any]) -> dict[str, Any]:
-    """Ask ten golden examples through the gateway; each replica gets some of them.
+def smoke_test(
+    reading: Reading, name: str, version: str, scores: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Ask ten golden examples through the gateway, and each replica the same ten.
 
     Args:
         reading: where the golden set stands.
-        name: what to ask for.
+        name: what to ask the gateway for.
+        version: whose replicas are asked.
         scores: those of that version's evaluation.
 
     Raises:
@@ -274,13 +286,21 @@ def smoke_test(reading: Reading, name: str, scores: Mapping[str, Any]) -> dict[s
     try:
         answers = ask_blocking(examples, settings)
         found = reading.model.task_kind().score(examples, answers.predictions)
+        replicas = correct_of_each(reading, version, examples)
     except EndpointError as error:
         raise ValueError(str(error)) from error
     return {
         "correct": found.correct,
         "examples": len(examples),
         "versions": list(answers.versions),
+        "replicas": replicas,
     }
+
+
+def below(smoke: Mapping[str, Any], minimum: int) -> str:
+    """Return what has too few right answers, the gateway or replicas; blank if nothing has."""
+    counts = {"the gateway": smoke["correct"], **smoke["replicas"]}
+    return ", ".join(f"{name} {count}" for name, count in counts.items() if count < minimum)
 
 
 def smoke_examples(examples: Sequence[Example], scores: Mapping[str, Any]) -> list[Example]:
@@ -298,9 +318,12 @@ def _smoke_check(reading: Reading, minimum: int) -> Outcome:
     made = registered(reading.store, name, REGISTERED, version)
     if made is None:
         return Outcome(False, f"{version} was never registered here; deploy one that was", {})
-    smoke = smoke_test(reading, name, scores_of(reading, made))
+    smoke = smoke_test(reading, name, version, scores_of(reading, made))
     text = f"{version}: {smoke['correct']} of {smoke['examples']} right, {minimum} asked for"
-    passed = smoke["correct"] >= minimum and smoke["versions"] == [version]
+    failed = below(smoke, minimum)
+    passed = not failed and smoke["versions"] == [version]
+    if failed:
+        text = f"{version}: {failed} of {smoke['examples']} right, {minimum} asked for"
     if smoke["versions"] != [version]:
         text = f"the endpoint answered as {smoke['versions']}, {version} is deployed"
     return Outcome(passed, text, smoke, {"golden_set": reading.digest("golden_set")})

@@ -1,4 +1,4 @@
-"""Rollback: the pointer moves first, then the lineage is told.
+"""Rollback: the pointer moves first (what is not warm is started before), then the lineage is told.
 
 Moving the pointer needs neither Dagster nor MLflow. Recording it makes a new deployment in the
 store and a materialization of ``deployed_version`` in Dagster, so that the lineage shows it.
@@ -11,7 +11,7 @@ from ftdm_assets.graph.plan import GraphPlan
 from ftdm_assets.graph.release import record_aliases
 from ftdm_assets.graph.shell import reading_of
 from ftdm_assets.registries.mlflow_registry import RegistryError
-from serving import moves
+from serving import cold
 from serving.admission import StoreAdmission
 from serving.versions import PointerError
 
@@ -31,17 +31,15 @@ def rollback_job(graph: GraphPlan) -> dg.JobDefinition:
         config, run_id = context.op_config, str(context.run.run_id)
         reading = reading_of(graph)
         try:
-            move = moves.rollback(
-                reading.home,
-                name,
-                config.get("to"),
+            cold.rollback(
+                *(reading.home, name, config.get("to")),
                 by=by_run(run_id),
                 reason=config["reason"],
                 admission=StoreAdmission(reading.home),
+                progress=context.log.info,
             )
         except PointerError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
-        context.log.info(f"production is {move.to_version} again, it was {move.from_version}")
         tell_moves(graph, reading, context.instance, run_id=run_id, report=context.log_event)
         try:
             record_aliases(reading)
@@ -50,7 +48,8 @@ def rollback_job(graph: GraphPlan) -> dg.JobDefinition:
 
     @dg.job(
         name=f"{name}_rollback",
-        description="Production goes back to the version kept warm, in seconds.",
+        description="Production goes back to the version kept warm, in seconds; what is not warm "
+        "is started first.",
     )
     def _job() -> None:
         _rollback()

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -13,18 +15,21 @@ from ftdm_assets.graph.evidence import DEPLOYED
 from ftdm_assets.graph.move_records import by_run, moves_sensor, tell_moves
 from ftdm_assets.graph.plan import CheckPlan, Outcome, Reading
 from ftdm_assets.graph.release import cache_terms
+from ftdm_assets.graph.rollback import rollback_job
 from ftdm_assets.provenance.gate import EVIDENCE
 from ftdm_assets.provenance.lineage import REGISTERED
 from ftdm_assets.provenance.statements import InputRef, Manifest
 from ftdm_assets.registries.mlflow_registry import RegistryError
 from ftdm_assets.settings import parse_settings
 from serving.admission import AdmissionError
-from serving.deployment import VersionSpec
+from serving.deployment import VersionSpec, start_version
+from serving.health import healthy_replicas
 from serving.pointer import PointerStore
+from serving.supervision import Supervisor
 from serving.versions import CacheTerms, Version
 from tests.graph.stage import Stage
 from tests.provenance.samples import manifest, verdict
-from tests.serving.serving_support import digest_of, unasked
+from tests.serving.serving_support import VOUCHED, digest_of, fake_engine, unasked
 from tests.test_settings import GOOD
 
 FIRST, SECOND = "demo-v0001", "demo-v0002"
@@ -182,6 +187,33 @@ def test_a_run_tells_its_own_move(stage: Stage, instance: dg.DagsterInstance) ->
     assert len(told) == len(events) == 3
 
 
+def test_the_job_starts_what_is_not_warm_and_tells_the_lineage(
+    stage: Stage, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(stage, FIRST)
+    register(stage, SECOND)
+    in_production(stage, FIRST, SECOND)
+    fake = partial(start_version, engine=fake_engine)
+    monkeypatch.setattr("serving.cold.start_version", fake)
+    monkeypatch.setattr("ftdm_assets.graph.rollback.StoreAdmission", lambda _: VOUCHED)
+    monkeypatch.setattr("ftdm_assets.graph.rollback.record_aliases", lambda _: None)
+    try:
+        done = rollback_job(stage.graph).execute_in_process(instance=instance)
+        with PointerStore(stage.reading.home) as pointers:
+            current = pointers.resolve("demo")
+        assert healthy_replicas(current.router_url) == len(current.replicas) == 2
+    finally:
+        Supervisor(stage.reading.home).shutdown(timeout_s=0.5)
+    assert done.success
+    assert current.version == FIRST
+    assert deployments(stage)[-1] == ("rollback", FIRST, by_run(done.run_id))
+    (event,) = instance.get_records_for_run(
+        done.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION
+    ).records[-1:]
+    assert event.event_log_entry.asset_materialization is not None
+    assert event.event_log_entry.asset_materialization.description == f"rollback to {FIRST}"
+
+
 def test_a_version_that_nobody_signed_is_not_deployed(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,10 +274,10 @@ def test_a_form_that_fails_its_smoke_test_is_taken_back(
         with PointerStore(home) as store:
             store.record_version(replace(served, form=spec.form))
 
-    def smoke(reading: Reading, name: str, _: object) -> dict[str, int]:
+    def smoke(reading: Reading, name: str, *_: object) -> dict[str, Any]:
         with PointerStore(reading.home) as store:
             assert store.resolve(name).form == {"choice": ["b"]}
-        return {"correct": 0, "examples": 10}
+        return {"correct": 0, "examples": 10, "replicas": {}}
 
     monkeypatch.setattr("serving.stack.up", lambda *_, **__: None)
     monkeypatch.setattr("serving.deployment.start_version", start)
@@ -272,3 +304,23 @@ def test_answers_of_restricted_models_are_not_shared_by_keys(
     changes = {"cleaning": {"allowed_data_class": allowed}, "serving": {"cache": cache}}
     terms = cache_terms(parse_settings({**GOOD, **changes}, "defs.yaml"))
     assert terms == CacheTerms(True, cache.get("ttl_s", 86_400), shared)  # type: ignore[arg-type]
+
+
+def test_a_previous_version_cannot_sleep_where_the_engine_cannot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage(tmp_path, serving={"previous": "asleep"})
+    store = stage.reading.store
+    weights = store.put_files("model", {"model.safetensors": b"weights"})
+    document = store.put_document("version", {"version": FIRST, "digest": weights.digest})
+    made = manifest(REGISTERED, document.digest, kind="version", facts={"version": FIRST})
+    store.set_head("demo", REGISTERED, store.add_manifest(made))
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho False\n", encoding="utf-8")
+    python.chmod(0o755)
+    monkeypatch.setenv("FTDM_SERVING_PYTHON", str(python))
+    monkeypatch.setattr("serving.stack.up", lambda *_, **__: None)
+    with pytest.raises(ValueError, match="has no sleep mode on this machine"):
+        stage.build(DEPLOYED)
+    with PointerStore(stage.reading.home) as pointers:
+        assert pointers.versions() == []

@@ -1,6 +1,7 @@
 """A small program that speaks vLLM's HTTP dialect, to stand in for a replica in fast tests.
 
-`python fake_engine.py --port P --served-model-name NAME [--startup-s S] [--exit-code N]`.
+`python fake_engine.py --port P --served-model-name NAME [--startup-s S] [--exit-code N]
+[--enable-sleep-mode]`; with sleep mode it is `fake_sleep.py` that sleeps.
 The last message steers the answer: `words=N pause=S` gives N words with S seconds between them,
 `status=N` an error of that status, `hang` no answer at all. Every answer names this process
 (`system_fingerprint` = pid) and echoes the request's fields and headers, so that a test can see
@@ -10,6 +11,7 @@ who answered and what arrived. `POST /become/wrong` makes it serve another versi
 
 import argparse
 import asyncio
+import importlib
 import json
 import os
 import re
@@ -23,6 +25,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 
 def _number(text: str, name: str, default: float) -> float:
@@ -132,6 +135,7 @@ def main() -> None:
     parser.add_argument("--startup-s", type=float, default=0.0)
     parser.add_argument("--exit-code", type=int)
     parser.add_argument("--become", default="well")
+    parser.add_argument("--enable-sleep-mode", action="store_true")
     options = parser.parse_args()
     time.sleep(options.startup_s)
     if options.exit_code is not None:
@@ -146,7 +150,9 @@ def main() -> None:
         Route("/v1/chat/completions", engine.complete, methods=["POST"]),
         Route("/v1/completions", engine.complete, methods=["POST"]),
     ]
-    app = Starlette(routes=routes)
+    app: ASGIApp = Starlette(routes=routes)
+    if options.enable_sleep_mode:
+        app = importlib.import_module("fake_sleep").SleepMode(app)
     uvicorn.run(app, host="127.0.0.1", port=options.port, log_level="warning")
 
 

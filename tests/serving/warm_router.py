@@ -14,6 +14,7 @@ class WarmRouter(ThreadingHTTPServer):
     daemon_threads = True
     pause_s = 0.0
     status = 200
+    says = "a"
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answer)
@@ -34,7 +35,7 @@ class _Answer(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.server.asked.append(body)
         time.sleep(self.server.pause_s)
-        choice = {"index": 0, "message": {"role": "assistant", "content": "a"}}
+        choice = {"index": 0, "message": {"role": "assistant", "content": self.server.says}}
         answer = {"object": "chat.completion", "model": body["model"], "choices": [choice]}
         self._send(self.server.status, answer)
 
