@@ -1,6 +1,8 @@
 """A small program that speaks vLLM's HTTP dialect, to stand in for a replica in fast tests.
 
-`python fake_engine.py --port P --served-model-name NAME [--startup-s S] [--exit-code N]`.
+`python fake_engine.py --port P --served-model-name NAME [--host H] [--startup-s S]
+[--exit-code N]`.
+[--exit-code N]`.
 The last message steers the answer: `words=N pause=S` gives N words with S seconds between them,
 `status=N` an error of that status, `hang` no answer at all. Every answer names this process
 (`system_fingerprint` = pid) and echoes the request's fields and headers, so that a test can see
@@ -113,6 +115,7 @@ class FakeEngine:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--served-model-name", required=True)
     parser.add_argument("--startup-s", type=float, default=0.0)
     parser.add_argument("--exit-code", type=int)
@@ -129,7 +132,7 @@ def main() -> None:
         Route("/v1/completions", engine.complete, methods=["POST"]),
     ]
     app = Starlette(routes=routes)
-    uvicorn.run(app, host="127.0.0.1", port=options.port, log_level="warning")
+    uvicorn.run(app, host=options.host, port=options.port, log_level="warning")
 
 
 if __name__ == "__main__":
