@@ -1,4 +1,4 @@
-"""What a ``defs.yaml`` may say of registry, signatures, serving and what watches production."""
+"""What a ``defs.yaml`` may say of registry, signatures and what watches production."""
 
 from typing import Literal
 
@@ -38,35 +38,6 @@ class SigningSettings(Section):
         examples=["kms:alias/ftdm"],
         description="`home` makes a key in the home folder on first use.",
     )
-
-
-class DrillSettings(Section):
-    """The rollback drill: how often, and how long a rollback may take."""
-
-    enabled: bool = True
-    schedule: str = Field("30 6 * * 1", examples=["30 6 * * 1"])
-    maximum_seconds: float = Field(10, gt=0, examples=[10])
-
-
-class ResultCacheSettings(Section):
-    """Answers that production gives again without computing them."""
-
-    enabled: bool = Field(
-        True, examples=[False], description="`false` keeps no answer and joins no requests."
-    )
-    ttl_s: int = Field(
-        86_400, ge=1, le=31_536_000, examples=[3600], description="An answer is kept so long."
-    )
-
-
-class ServingSettings(Section):
-    """How production serves."""
-
-    replicas: int = Field(2, ge=2, examples=[2])
-    max_model_len: int = Field(2048, ge=64, examples=[2048])
-    startup_timeout_s: int = Field(300, ge=10, examples=[300])
-    drill: DrillSettings = DrillSettings()
-    cache: ResultCacheSettings = ResultCacheSettings()
 
 
 class CanarySettings(Section):

@@ -11,7 +11,7 @@ Invariants:
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ftdm_assets.graph import prediction, registered_version
+from ftdm_assets.graph import prediction, production, registered_version
 from ftdm_assets.graph.evidence import PRODUCTION, deployed_decision
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, GraphPlan, Outcome, Reading, Tools
 from ftdm_assets.model_folder import ModelFolder
@@ -23,10 +23,10 @@ from ftdm_assets.registries import chosen
 from ftdm_assets.registries.mlflow_registry import RegistryError
 from golden.client import AskSettings, EndpointError, ask_blocking
 from golden.examples import Example
-from serving import deployment, moves, stack
+from serving import deployment, moves
 from serving.admission import Admission, AdmissionError, StoreAdmission
 from serving.api_keys import who_moves
-from serving.local_key import local_key
+from serving.deployment import Platform
 from serving.pointer import PointerStore
 from serving.versions import CacheTerms, Move, PointerError
 
@@ -85,19 +85,19 @@ def _build_deployed(reading: Reading, tools: Tools) -> Built:
     model, serving = reading.model, reading.model.settings.serving
     version = reading.document("registered_version")
     admission = StoreAdmission(reading.home)
-    stack.up(reading.home, admission=admission, progress=tools.say)
-    running = _started(reading, tools, version, admission)
+    platform = production.prepared(reading, admission, tools.say)
+    running = _started(reading, tools, version, admission, platform)
     tools.say(f"{version['version']} is healthy on {serving.replicas} replicas; smoke test")
     scores = scores_of(reading, reading.manifest("registered_version"))
     smoke = smoke_test(reading, f"{model.name}@v{version['number']:04d}", scores)
     minimum = model.settings.gates.smoke_correct
     if smoke["correct"] < minimum:
-        deployment.retire_others(reading.home, model.name)
+        _retire_others(reading, tools, platform)
         raise ValueError(
             f"{version['version']} answered {smoke['correct']} of {smoke['examples']} smoke-test "
             f"examples right, {minimum} are needed; production was left as it was"
         )
-    move = take_over(reading, tools, version["version"], admission)
+    move = take_over(reading, tools, version["version"], admission, platform)
     try:
         record_aliases(reading)
     except RegistryError as error:
@@ -109,7 +109,7 @@ def _build_deployed(reading: Reading, tools: Tools) -> Built:
         facts={
             **{key: document[key] for key in ("version", "kind", "from_version", "by", "at")},
             "replicas": [replica.url for replica in running.version.replicas],
-            "endpoint": f"{stack.gateway_url(stack.Ports.from_environment())}/v1",
+            "endpoint": production.endpoint(serving),
             "smoke_correct": smoke["correct"],
         },
         tables={} if tools.decision is None else {"gate": gate_table(tools.decision.findings)},
@@ -117,7 +117,11 @@ def _build_deployed(reading: Reading, tools: Tools) -> Built:
 
 
 def _started(
-    reading: Reading, tools: Tools, version: dict[str, Any], admission: Admission
+    reading: Reading,
+    tools: Tools,
+    version: dict[str, Any],
+    admission: Admission,
+    platform: Platform,
 ) -> deployment.RunningVersion:
     """Start a version if its evidence holds; otherwise nothing has changed.
 
@@ -142,12 +146,19 @@ def _started(
             replicas=serving.replicas,
             timeout_s=serving.startup_timeout_s,
             progress=tools.say,
+            platform=platform,
         )
     except AdmissionError as error:
         raise ValueError(str(error)) from error
 
 
-def take_over(reading: Reading, tools: Tools, version: str, admission: Admission) -> Move:
+def take_over(
+    reading: Reading,
+    tools: Tools,
+    version: str,
+    admission: Admission,
+    platform: Platform | None = None,
+) -> Move:
     """Move production to a ready version; whatever comes of it, stop what is served no more.
 
     Raises:
@@ -168,7 +179,15 @@ def take_over(reading: Reading, tools: Tools, version: str, admission: Admission
     except PointerError as error:
         raise ValueError(str(error)) from error
     finally:
-        deployment.retire_others(reading.home, reading.model.name)
+        _retire_others(reading, tools, platform)
+
+
+def _retire_others(reading: Reading, tools: Tools, platform: Platform | None) -> None:
+    """Stop what is served no more; a platform that is out of reach undoes no deployment."""
+    try:
+        deployment.retire_others(reading.home, reading.model.name, platform=platform)
+    except deployment.DeploymentError as error:
+        tools.say(f"warning: {error}")
 
 
 def scores_of(reading: Reading, registered: Manifest) -> dict[str, Any]:
@@ -234,10 +253,11 @@ def smoke_test(reading: Reading, name: str, scores: Mapping[str, Any]) -> dict[s
         ValueError: if the endpoint does not answer.
     """
     examples = smoke_examples(prediction.examples_of(reading), scores)
+    asked = production.gateway(reading)
     settings = AskSettings(
         model=name,
-        base_url=f"{stack.gateway_url(stack.Ports.from_environment())}/v1",
-        api_key=local_key(reading.home),
+        base_url=asked.base_url,
+        api_key=asked.api_key,
         max_tokens=reading.model.settings.task.max_new_tokens,
         concurrency=4,
     )

@@ -26,7 +26,7 @@ from ftdm_assets.provenance.digests import folder_digest
 from ftdm_assets.provenance.environment import commit, now
 from ftdm_assets.provenance.statements import Manifest, Reproduction
 from ftdm_assets.provenance.store import ArtifactStore, StoreError
-from ftdm_assets.release_settings import ServingSettings
+from ftdm_assets.serving_settings import ServingSettings
 from serving.engine import EngineError
 
 
