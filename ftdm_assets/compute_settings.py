@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from ftdm_assets.cluster.settings import IMAGE, Name, PodSettings
 from ftdm_assets.section import Section, VariableName
 
 _BUCKET = r"^s3://[a-z0-9.-]{3,63}(/[A-Za-z0-9!_.*'()-]+)*$"
-_IMAGE = r"^[^@\s]+@sha256:[0-9a-f]{64}$"
 _SECRET = re.compile(r"SECRET|TOKEN|PASSW|CREDENTIAL|ACCESS_KEY|API_KEY|PRIVATE", re.IGNORECASE)
 
 
@@ -45,7 +45,7 @@ class SageMakerSettings(Section):
     """A SageMaker training job. Region and credentials come from the usual AWS environment."""
 
     image: str = Field(
-        pattern=_IMAGE,
+        pattern=IMAGE,
         examples=["ACCOUNT.dkr.ecr.REGION.amazonaws.com/ftdm-gpu-steps@sha256:DIGEST"],
         description="The image of deploy/Containerfile, by digest: a tag may come to mean another.",
     )
@@ -92,26 +92,11 @@ class SageMakerSettings(Section):
         return self
 
 
-class TolerationSettings(Section):
-    """A taint of nodes that the pod tolerates, as Kubernetes writes it."""
-
-    key: str | None = Field(None, examples=["nvidia.com/gpu"])
-    operator: Literal["Equal", "Exists"] = Field("Exists", examples=["Exists"])
-    value: str | None = Field(None, examples=["present"])
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
-        None, examples=["NoSchedule"]
-    )
-
-
-_Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")]
-_Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
-
-
 class BucketJobSettings(Section):
     """A job whose container fetches its files from the bucket by itself."""
 
     image: str = Field(
-        pattern=_IMAGE,
+        pattern=IMAGE,
         examples=["REGISTRY/ftdm-gpu-steps@sha256:DIGEST"],
         description="The image of deploy/Containerfile, by digest: a tag may come to mean another.",
     )
@@ -121,7 +106,7 @@ class BucketJobSettings(Section):
         description="Inputs, checkpoints and outputs lie below it.",
     )
     output_kms_key: str | None = Field(None, examples=["alias/ftdm"])
-    secrets: list[_Name] = Field(
+    secrets: list[Name] = Field(
         [], examples=[["ftdm-bucket"]], description="Names: what they hold becomes variables."
     )
     environment: Environment = Field(
@@ -133,28 +118,11 @@ class BucketJobSettings(Section):
     )
 
 
-class KubernetesSettings(BucketJobSettings):
-    """A Kubernetes Job. The cluster is the one we run in, else that of a kubeconfig's context."""
+class KubernetesSettings(BucketJobSettings, PodSettings):
+    """A Kubernetes Job."""
 
     max_hours: float = Field(24, gt=0, le=672, examples=[24], description="Then it is stopped.")
-    kubeconfig: str | None = Field(
-        None, examples=["~/.kube/config"], description="Left out: KUBECONFIG, or the usual file."
-    )
-    context: str | None = Field(
-        None, examples=["training"], description="Left out: the kubeconfig's present one."
-    )
-    namespace: _Name = Field("default", examples=["training"])
-    service_account: _Name | None = Field(None, examples=["ftdm-training"])
-    config_maps: list[_Name] = Field([], examples=[["ftdm-bucket"]])
-    image_pull_secrets: list[_Name] = Field([], examples=[["registry"]])
-    gpus: int = Field(1, ge=0, le=16, examples=[1])
-    gpu_resource: str = Field("nvidia.com/gpu", examples=["nvidia.com/gpu"])
-    cpu: _Quantity | None = Field(None, examples=["8"])
-    memory: _Quantity | None = Field(None, examples=["64Gi"], description="Request and limit.")
-    disk: _Quantity = Field("100Gi", examples=["100Gi"], description="Model and checkpoints.")
-    node_selector: dict[str, str] = Field({}, examples=[{"nvidia.com/gpu.product": "NVIDIA-L40S"}])
-    tolerations: list[TolerationSettings] = Field([], examples=[[{"key": "nvidia.com/gpu"}]])
-    priority_class: _Name | None = Field(None, examples=["training"])
+    config_maps: list[Name] = Field([], examples=[["ftdm-bucket"]])
     max_wait_hours: float | None = Field(
         None,
         gt=0,
@@ -165,7 +133,6 @@ class KubernetesSettings(BucketJobSettings):
     keep_days: float = Field(
         7, gt=0, le=365, examples=[7], description="How long a Job that is over stays to be seen."
     )
-    labels: dict[str, str] = Field({}, examples=[{"cost-centre": "1234"}])
 
     @model_validator(mode="after")
     def _fits_together(self) -> "KubernetesSettings":
@@ -178,10 +145,10 @@ class ModalSettings(BucketJobSettings):
     """A Modal Sandbox. The token comes from MODAL_TOKEN_ID and MODAL_TOKEN_SECRET, or its file."""
 
     gpu: str = Field(pattern=r"^[A-Za-z0-9-]+(:[1-8])?$", examples=["L40S"])
-    registry_secret: _Name | None = Field(
+    registry_secret: Name | None = Field(
         None, examples=["registry"], description="Modal's secret to pull a private image with."
     )
-    app: _Name = Field("ftdm-training", examples=["ftdm-training"])
+    app: Name = Field("ftdm-training", examples=["ftdm-training"])
     modal_environment: str | None = Field(
         None, examples=["main"], description="Of Modal; left out: the token's own."
     )

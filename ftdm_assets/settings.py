@@ -26,10 +26,10 @@ from ftdm_assets.provenance.digests import json_digest
 from ftdm_assets.release_settings import (
     CanarySettings,
     RegistrySettings,
-    ServingSettings,
     SigningSettings,
 )
 from ftdm_assets.section import Section
+from ftdm_assets.serving_settings import ServingSettings
 from ftdm_assets.task_settings import TaskSettings
 from ftdm_assets.training_settings import BaseModelSettings, TrainingSettings
 

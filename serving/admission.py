@@ -84,10 +84,8 @@ class StoreAdmission:
 
     def guarded(self, candidate: Candidate, argv: tuple[str, ...]) -> tuple[str, ...]:
         """Put `admitted.py` before an engine's command."""
-        return (
-            *(str(interpreter()), "-I", str(_ADMITTED), str(self._home.folder), str(self._trust)),
-            *(candidate.version, candidate.digest, str(candidate.folder), *argv),
-        )
+        first = (str(interpreter()), "-I", str(_ADMITTED))
+        return guarded_command(first, self._home.folder, self._trust, candidate, argv)
 
     def _check(self, candidate: Candidate, hashed: Callable[[], bool]) -> None:
         trust = read_trust(self._trust)
@@ -122,6 +120,22 @@ class StoreAdmission:
 
     def _record(self, candidate: Candidate) -> Path:
         return self._home.make().run / "admitted" / f"{candidate.version}.json"
+
+
+def guarded_command(
+    first: tuple[str, ...], home: Path, trust: Path, candidate: Candidate, argv: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return an engine's command behind `admitted.py`, all paths as the engine's machine has them.
+
+    Args:
+        first: What runs `admitted.py`.
+        home: Its store lies there.
+        trust: The trusted keys.
+        candidate: Asked about.
+        argv: The engine's command.
+    """
+    asked = (candidate.version, candidate.digest, str(candidate.folder))
+    return (*first, str(home), str(trust), *asked, *argv)
 
 
 def _files(folder: Path) -> list[tuple[str, int, int, int, int]]:

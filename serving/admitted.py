@@ -17,7 +17,9 @@ from serving.admission import AdmissionError, StoreAdmission
 
 
 @dataclass(frozen=True)
-class _Candidate:
+class Asked:
+    """What is asked about; see `serving.admission.Candidate`."""
+
     version: str
     digest: str
     folder: Path
@@ -28,7 +30,7 @@ def main(arguments: list[str]) -> None:
     home, trust, version, digest, folder, *engine = arguments
     try:
         admission = StoreAdmission(Path(home), Path(trust))
-        admission.to_start(_Candidate(version, digest, Path(folder)))
+        admission.to_start(Asked(version, digest, Path(folder)))
     except AdmissionError as error:
         raise SystemExit(str(error)) from error
     try:

@@ -1,4 +1,4 @@
-"""Starting, stopping and resuming versions: N supervised replicas and one router for each.
+"""Starting, stopping and resuming versions: N replicas and a router for each, on a platform.
 
 Invariants:
 - a version is started only after admission has let it pass;
@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from serving import names
 from serving.admission import Admission, AdmissionError
@@ -27,17 +28,20 @@ from serving.home import Home, HomeError
 from serving.pointer import PointerStore
 from serving.router import RouterError, router_command
 from serving.sleep import can_sleep, later, wake, with_sleep_mode
-from serving.supervision import Program, SupervisionError, Supervisor
+from serving.supervision import Program, ProgramStatus, SupervisionError, Supervisor
 from serving.versions import UP, CacheTerms, Replica, Version
+from serving.waiting import GaveUpError, await_all
 
 _FIRST_PORT, _PORTS = 20000, 10000
 _POLL_S = 0.2
 _LIVES = 3
-_PROGRESS_EVERY_S = 10.0
 
 
 class DeploymentError(Exception):
     """A version could not be started or stopped; the message says why and what to do."""
+
+
+_START_ERRORS = (DeploymentError, GaveUpError, SupervisionError, EngineError, RouterError)
 
 
 class EngineBuilder(Protocol):
@@ -88,6 +92,72 @@ def recorded_spec(version: Version) -> VersionSpec:
     )
 
 
+class Platform(Protocol):
+    """Where a version's replicas and router run; left out, on this machine: `Supervised`."""
+
+    def plan(
+        self, store: PointerStore, spec: VersionSpec, replicas: int
+    ) -> tuple[Version, frozenset[str]]:
+        """Record a version with its addresses; return it, and the names of its parts that exist."""
+
+    def start(
+        self,
+        version: Version,
+        admission: Admission,
+        end: float,
+        progress: Callable[[str], None],
+    ) -> None:
+        """Start what is missing and wait until each replica serves and the router counts them.
+
+        Raises:
+            DeploymentError, GaveUpError: A part does not come up; the message says why.
+        """
+
+    def remove(self, version: Version, but: frozenset[str] = frozenset()) -> None:
+        """Stop all parts of a version but those that are named.
+
+        Raises:
+            DeploymentError: The platform is out of reach.
+        """
+
+    def runs(self, version: Version) -> bool:
+        """Say whether a recorded version's addresses are of this platform."""
+
+
+@dataclass(frozen=True)
+class Supervised:
+    """This machine: every replica and router is a program of the home's supervisor."""
+
+    home: Path
+    engine: EngineBuilder = engine_command
+
+    def plan(
+        self, store: PointerStore, spec: VersionSpec, replicas: int
+    ) -> tuple[Version, frozenset[str]]:
+        """Choose ports, unless the version has programs already; see `Platform`."""
+        return _plan(self.home, store, Supervisor(self.home), spec, replicas)
+
+    def start(
+        self,
+        version: Version,
+        admission: Admission,
+        end: float,
+        progress: Callable[[str], None],
+    ) -> None:
+        """Start replicas, then the router; see `Platform`."""
+        _start(Supervisor(self.home), version, admission, self.engine, end, progress)
+
+    def remove(self, version: Version, but: frozenset[str] = frozenset()) -> None:
+        """Stop programs; see `Platform`."""
+        supervisor = Supervisor(self.home)
+        for name in reversed([one for one in _program_names(version) if one not in but]):
+            supervisor.remove(name)
+
+    def runs(self, version: Version) -> bool:
+        """Say whether it is recorded on loopback, or was never started."""
+        return urlsplit(version.router_url).hostname in (None, HOST)
+
+
 @dataclass(frozen=True)
 class RunningVersion:
     """A version that answers; `seconds` is how long the start took (0 when it was up)."""
@@ -105,6 +175,7 @@ def start_version(
     timeout_s: float = 300.0,
     progress: Callable[[str], None] = lambda _: None,
     engine: EngineBuilder = engine_command,
+    platform: Platform | None = None,
 ) -> RunningVersion:
     """Start a version behind its own router and wait until all of it answers.
 
@@ -115,28 +186,29 @@ def start_version(
     """
     began = time.monotonic()
     admission.to_start(spec)
-    supervisor = Supervisor(home)
+    place = platform or Supervised(home, engine)
     with PointerStore(home) as store, Home.at(home).lock(_start_lock(spec.model), timeout_s):
-        version, before = _plan(home, store, supervisor, spec, replicas)
-        if before and _answers(version):
+        if platform is None:
+            _refuse_elsewhere(store, place, spec)
+        version, before = place.plan(store, spec, replicas)
+        if before and all_answer(version):
             return RunningVersion(_record_ready(store, version), 0.0)
         try:
-            _start(supervisor, version, admission, engine, began + timeout_s, progress)
+            place.start(version, admission, began + timeout_s, progress)
         except BaseException as error:
             # Only what this call started: a production replica that is on its way back stays.
-            for name in reversed([one for one in _program_names(version) if one not in before]):
-                supervisor.remove(name)
+            left = _removed(place, version, before)
             if not before:
                 store.set_state(spec.model, spec.version, "failed")
-            if isinstance(error, DeploymentError | SupervisionError | EngineError | RouterError):
-                raise DeploymentError(f"{spec.version} was not started: {error}") from error
+            if isinstance(error, _START_ERRORS):
+                raise DeploymentError(f"{spec.version} was not started: {error}{left}") from error
             raise
         ready = _record_ready(store, version)
     progress(f"{spec.version} answers on {ready.router_url}")
     return RunningVersion(ready, time.monotonic() - began)
 
 
-def stop_version(home: Path, model: str, version: str) -> None:
+def stop_version(home: Path, model: str, version: str, *, platform: Platform | None = None) -> None:
     """Stop a version's replicas and router.
 
     Raises:
@@ -148,23 +220,24 @@ def stop_version(home: Path, model: str, version: str) -> None:
             raise DeploymentError(
                 f"{known.version} is in production or kept warm: move the pointer first."
             )
-        _stop(home, store, known)
+        _stop(platform or Supervised(home), store, known)
 
 
-def retire_others(home: Path, model: str) -> list[str]:
+def retire_others(home: Path, model: str, *, platform: Platform | None = None) -> list[str]:
     """Stop every version of a model that is neither current nor previous; returns their names.
 
     A version that some process is starting at this moment is left to it; one whose start was
     abandoned (its process was killed) is stopped.
     """
-    stopped = []
+    stopped, place = [], platform or Supervised(home)
     with PointerStore(home) as store:
         try:
             with Home.at(home).lock(_start_lock(model), timeout_s=0.0):
                 kept = _kept(store, model)
                 for one in store.versions():
-                    if one.model == model and one.state in UP and one.version not in kept:
-                        _stop(home, store, one)
+                    over = one.state in UP and one.version not in kept
+                    if one.model == model and over and place.runs(one):
+                        _stop(place, store, one)
                         stopped.append(one.version)
         except HomeError:
             return []
@@ -178,20 +251,25 @@ def resume(
     timeout_s: float = 300.0,
     progress: Callable[[str], None] = lambda _: None,
     engine: EngineBuilder = engine_command,
+    platform: Platform | None = None,
+    model: str | None = None,
 ) -> dict[str, str]:
     """Start the current and the previous version of every pointer, production first.
+
+    What runs on another platform is left to it. `model` asks for that model's versions only.
 
     Returns:
         What could not be started: a sentence for each version.
     """
+    place = platform or Supervised(home, engine)
     with PointerStore(home) as store:
-        pointers = store.pointers()
+        pointers = [one for one in store.pointers() if model in (None, one.model)]
         wanted = [(one.model, one.current) for one in pointers]
         wanted += [(one.model, one.previous) for one in pointers if one.previous]
         versions = [store.version(model, version) for model, version in wanted]
     problems = {}
-    for one in versions:
-        if one.state == "asleep" and _answers(one):
+    for one in filter(place.runs, versions):
+        if one.state == "asleep" and all_answer(one):
             continue
         try:
             start_version(
@@ -201,7 +279,7 @@ def resume(
                 replicas=len(one.replicas),
                 timeout_s=timeout_s,
                 progress=progress,
-                engine=engine,
+                platform=place,
             )
         except AdmissionError as error:
             problems[one.version] = f"{error}{_still(one)}"
@@ -228,22 +306,42 @@ def split_cores(replicas: int) -> list[tuple[int, ...] | None]:
     return [tuple(cores[index * share : (index + 1) * share]) for index in range(replicas)]
 
 
+def _refuse_elsewhere(store: PointerStore, here: Platform, spec: VersionSpec) -> None:
+    """Refuse to move a version to this machine that runs elsewhere, where nobody asked for that."""
+    for one in store.versions():
+        same = (one.model, one.version) == (spec.model, spec.version)
+        if same and one.state in ("starting", "ready") and not here.runs(one):
+            raise DeploymentError(
+                f"{spec.version} runs on another platform ({one.router_url}): "
+                f"`ftdm run {spec.model} --select deployed_version` starts it where its defs.yaml "
+                "says."
+            )
+
+
+def _removed(platform: Platform, version: Version, but: frozenset[str]) -> str:
+    """Stop what a start that failed has left; return what could not be stopped, in a sentence."""
+    try:
+        platform.remove(version, but)
+    except DeploymentError as error:
+        return f" What it has started may still run: {error}"
+    return ""
+
+
 def _plan(
     home: Path, store: PointerStore, supervisor: Supervisor, spec: VersionSpec, replicas: int
-) -> tuple[Version, set[str]]:
+) -> tuple[Version, frozenset[str]]:
     """Return the version with its addresses, and those of its programs that exist already.
 
     A version that has programs keeps its addresses: moving it would stop replicas that answer.
     """
-    if replicas < 1:
-        raise DeploymentError("A version needs at least one replica.")
+    need_a_replica(replicas)
     served = names.served_name(spec.model, spec.version, spec.digest)
     recorded = {(one.model, one.version): one for one in store.versions()}
     known = recorded.pop((spec.model, spec.version), None)
     if known and known.digest == spec.digest and len(known.replicas) == replicas:
-        before = set(_program_names(known)) & set(supervisor.statuses())
+        before = frozenset(_program_names(known)) & frozenset(supervisor.statuses())
         if before:
-            return _with_terms(store, known, spec), before
+            return with_terms(store, known, spec), before
     running = [one for one in recorded.values() if one.state in UP]
     first = _free_ports(
         f"{Home.at(home).folder}:{served}",
@@ -257,29 +355,40 @@ def _plan(
         )
         for index, cores in enumerate(split_cores(replicas))
     )
-    version = Version(
+    return store.record_version(planned_version(spec, planned, _url(first + replicas))), frozenset()
+
+
+def need_a_replica(replicas: int) -> None:
+    """Refuse a version without any."""
+    if replicas < 1:
+        raise DeploymentError("A version needs at least one replica.")
+
+
+def planned_version(spec: VersionSpec, replicas: tuple[Replica, ...], router_url: str) -> Version:
+    """Return a version that is to start at these addresses."""
+    return Version(
         model=spec.model,
         version=spec.version,
         digest=spec.digest,
         folder=spec.folder.absolute(),
-        served_name=served,
+        served_name=names.served_name(spec.model, spec.version, spec.digest),
         max_model_len=spec.max_model_len,
         dtype=spec.dtype,
-        router_url=_url(first + replicas),
-        replicas=planned,
+        router_url=router_url,
+        replicas=replicas,
         cache=spec.cache,
         form=spec.form,
     )
-    return store.record_version(version), set()
 
 
-def _with_terms(store: PointerStore, known: Version, spec: VersionSpec) -> Version:
+def with_terms(store: PointerStore, known: Version, spec: VersionSpec) -> Version:
     """Record other terms or another form; the gateway reads them, no replica has to end."""
     wanted = replace(known, cache=spec.cache, form=spec.form)
     return known if known == wanted else store.record_version(wanted)
 
 
-def _answers(version: Version) -> bool:
+def all_answer(version: Version) -> bool:
+    """Say whether each replica serves the version's own name and the router counts them all."""
     return healthy_replicas(version.router_url) == len(version.replicas) and all(
         serves(one.url, version.served_name) for one in version.replicas
     )
@@ -339,10 +448,10 @@ def _start(
     supervisor.ensure_running()
     _start_replicas(supervisor, version, admission, engine)
     replicas = {one.name: partial(serves, one.url, version.served_name) for one in version.replicas}
-    _await_all(supervisor, dict(replicas), end, progress)
+    await_all(_Programs(supervisor), dict(replicas), end, progress)
     _start_router(supervisor, version)
-    counted = {_router_name(version): lambda: _answers(version)}
-    _await_all(supervisor, dict(counted), end, progress)
+    counted = {_router_name(version): lambda: all_answer(version)}
+    await_all(_Programs(supervisor), dict(counted), end, progress)
 
 
 def _start_replicas(
@@ -368,36 +477,31 @@ def _start_router(supervisor: Supervisor, version: Version) -> None:
     supervisor.put(Program(_router_name(version), router_command(urls, port, port + 1)))
 
 
-def _await_all(
-    supervisor: Supervisor,
-    checks: dict[str, Callable[[], bool]],
-    end: float,
-    progress: Callable[[str], None],
-) -> None:
-    """Wait until each named program passes its check; give up on one that keeps ending."""
-    lives: dict[str, set[int]] = {name: set() for name in checks}
-    waiting = dict(checks)
-    said = began = time.monotonic()
-    while waiting:
-        statuses = supervisor.statuses()
-        for name, ready in list(waiting.items()):
-            status = statuses.get(name)
-            lives[name].update({status.pid} if status and status.pid else set())
-            if len(lives[name]) >= _LIVES or (status and status.state == "FATAL"):
-                raise _gave_up(supervisor, name, f"ended {len(lives[name])} times at its start")
-            if ready():
-                del waiting[name]
-                progress(f"{name} is ready after {time.monotonic() - began:.0f} s")
-        if waiting and time.monotonic() > end:
-            raise _gave_up(supervisor, next(iter(waiting)), "did not answer in time")
-        if waiting and time.monotonic() - said > _PROGRESS_EVERY_S:
-            said = time.monotonic()
-            progress(f"waiting for {', '.join(waiting)}")
-        time.sleep(_POLL_S if waiting else 0)
+class _Programs:
+    """The supervisor's programs, as they are waited for: one that keeps ending is given up."""
 
+    pause_s = _POLL_S
 
-def _gave_up(supervisor: Supervisor, name: str, what: str) -> DeploymentError:
-    return DeploymentError(f"{name} {what}; the end of its log:\n{supervisor.log_tail(name)}")
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._lives: dict[str, set[int]] = {}
+        self._statuses: dict[str, ProgramStatus] = {}
+
+    def look(self) -> None:
+        self._statuses = self._supervisor.statuses()
+
+    def hopeless(self, name: str) -> str:
+        status, lives = self._statuses.get(name), self._lives.setdefault(name, set())
+        lives.update({status.pid} if status and status.pid else set())
+        over = len(lives) >= _LIVES or (status is not None and status.state == "FATAL")
+        return f"ended {len(lives)} times at its start" if over else ""
+
+    def state(self, name: str) -> str:
+        del name
+        return ""
+
+    def last_words(self, name: str) -> str:
+        return f"the end of its log:\n{self._supervisor.log_tail(name)}"
 
 
 def _start_lock(model: str) -> str:
@@ -409,12 +513,7 @@ def _kept(store: PointerStore, model: str) -> set[str | None]:
     return {pointer.current, pointer.previous} if pointer else set()
 
 
-def _stop(home: Path, store: PointerStore, version: Version) -> None:
+def _stop(platform: Platform, store: PointerStore, version: Version) -> None:
     # The state first: from then on no promotion and no rollback can choose it.
     store.set_state(version.model, version.version, "stopped")
-    _stop_programs(Supervisor(home), version)
-
-
-def _stop_programs(supervisor: Supervisor, version: Version) -> None:
-    for name in reversed(_program_names(version)):
-        supervisor.remove(name)
+    platform.remove(version)

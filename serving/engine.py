@@ -5,8 +5,8 @@ is what is served (same flags, same environment, same chat template and generati
 both read by vLLM from the model folder itself).
 
 Invariants:
-- the engine listens on loopback only: vLLM leaves `/invocations`, `/metrics` and others open even
-  when it is given a key, so it is never exposed by itself;
+- the engine listens on loopback only, or in a pod that only its router reaches: vLLM leaves
+  `/invocations`, `/metrics` and others open even when it is given a key, so it is never exposed;
 - weights are read as safetensors only, remote code is never trusted, the hub is never asked;
 - `EngineCommand.env` holds overrides: a runner starts `argv` with its own environment updated by
   them.
@@ -89,9 +89,44 @@ def engine_command(
         raise EngineError(f"{folder} holds no config.json: give the folder of a merged model.")
     if not any(folder.glob("*.safetensors")):
         raise EngineError(f"{folder} holds no *.safetensors: only safetensors weights are served.")
-    base_url = f"http://{HOST}:{port}"
-    argv = [str(serving_python()), "-m", "vllm.entrypoints.cli.main", "serve", str(folder)]
-    argv += ["--served-model-name", served_name, "--host", HOST, "--port", str(port)]
+    return command_for(
+        folder,
+        served_name,
+        port,
+        python=str(serving_python()),
+        host=HOST,
+        threads=len(os.sched_getaffinity(0) if cores is None else cores),
+        max_model_len=max_model_len,
+        dtype=dtype,
+    )
+
+
+def command_for(
+    folder: Path,
+    served_name: str,
+    port: int,
+    *,
+    python: str,
+    host: str,
+    threads: int,
+    max_model_len: int,
+    dtype: str,
+) -> EngineCommand:
+    """Return the command of an engine wherever it runs; nothing of this machine is looked at.
+
+    Args:
+        folder: As the engine sees it.
+        served_name: The model name that requests must give.
+        port: Where it listens.
+        python: The interpreter of the vLLM environment, as the engine's machine names it.
+        host: The address on which it listens.
+        threads: How many it may count with on the CPU.
+        max_model_len: Longest prompt and completion together, in tokens.
+        dtype: vLLM's name of the weights' type.
+    """
+    base_url = f"http://{host}:{port}"
+    argv = [python, "-m", "vllm.entrypoints.cli.main", "serve", str(folder)]
+    argv += ["--served-model-name", served_name, "--host", host, "--port", str(port)]
     argv += ["--max-model-len", str(max_model_len), "--dtype", dtype]
     # Blocks of 32: with the CPU default of 128, prompts below 128 tokens never hit the prefix
     # cache. Eager: compiling takes longer than it wins back on short prompts.
@@ -111,11 +146,10 @@ def engine_command(
     argv += ["--distributed-executor-backend", "uni"]
     if endpoint := traces_endpoint():
         argv += ["--otlp-traces-endpoint", endpoint]
-    return EngineCommand(tuple(argv), _environment(cores), f"{base_url}/health", base_url)
+    return EngineCommand(tuple(argv), _environment(threads), f"{base_url}/health", base_url)
 
 
-def _environment(cores: list[int] | None) -> dict[str, str]:
-    threads = len(os.sched_getaffinity(0) if cores is None else cores)
+def _environment(threads: int) -> dict[str, str]:
     return {
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",

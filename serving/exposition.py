@@ -1,4 +1,4 @@
-"""Shows the metrics to Prometheus, on a port of its own on loopback, with what production is.
+"""Shows the metrics to Prometheus, on a port of its own, with what production is.
 
 A port, not a path of the gateway: a proxy that opens the gateway to callers never opens this, no
 key is needed or checked, and a scrape, which asks every router how it is, runs in threads of its
@@ -51,7 +51,7 @@ class ProductionCollector(Collector):
 
 
 @contextmanager
-def exposed(metrics: Metrics, home: Path, port: int | None) -> Iterator[None]:
+def exposed(metrics: Metrics, home: Path, port: int | None, host: str = HOST) -> Iterator[None]:
     """Answer scrapes on `port` (None: nowhere) as long as the context lasts.
 
     Raises:
@@ -63,7 +63,7 @@ def exposed(metrics: Metrics, home: Path, port: int | None) -> Iterator[None]:
     ProcessCollector(registry=metrics.registry)
     metrics.registry.register(ProductionCollector(home))
     try:
-        server, thread = start_http_server(port, addr=HOST, registry=metrics.registry)
+        server, thread = start_http_server(port, addr=host, registry=metrics.registry)
     except OSError as error:
         raise ExpositionError(
             f"Port {port}, which the metrics need, cannot be had ({error}): set FTDM_METRICS_PORT "

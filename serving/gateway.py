@@ -306,6 +306,7 @@ def main(arguments: list[str]) -> None:
     """Serve until told to stop; requests that run are finished first."""
     parser = argparse.ArgumentParser(prog="python -m serving.gateway")
     parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--host", default=HOST, help="of both ports; loopback, but in a pod")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--metrics-port", type=int, help="where Prometheus asks; else nowhere")
     parser.add_argument("--keep-inputs", action="store_true")
@@ -316,12 +317,12 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     cache_url = os.environ.get(CACHE_VARIABLE) or None
     settings = GatewaySettings(options.home, keep_inputs=options.keep_inputs, cache_url=cache_url)
-    rotation = Rotation()
-    with observed(options.home, options.metrics_port, cache_url, rotation) as around:
+    rotation, port = Rotation(), options.metrics_port
+    with observed(options.home, port, cache_url, rotation, options.host) as around:
         tls.run(
             create_app(settings, around, rotation),
             tls.door_of(),
-            host=HOST,
+            host=options.host,
             port=options.port,
             http=bounded(ConnectionLimits()),
             ws="none",

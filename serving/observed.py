@@ -7,6 +7,7 @@ from pathlib import Path
 from starlette.middleware import Middleware
 
 from serving.cache_gauge import CacheCollector
+from serving.engine import HOST
 from serving.exposition import exposed
 from serving.measured import Measured
 from serving.metrics import Metrics
@@ -21,14 +22,16 @@ def observed(
     metrics_port: int | None,
     cache_url: str | None = None,
     rotation: Rotation | None = None,
+    host: str = HOST,
 ) -> Iterator[list[Middleware]]:
     """Return the middleware that watches, outermost first, as long as the context lasts.
 
     Args:
         home: The home folder whose pointer the metrics show.
-        metrics_port: Where Prometheus asks, on loopback; None: nowhere.
+        metrics_port: Where Prometheus asks; None: nowhere.
         cache_url: The store of the result cache, whose health the metrics show.
         rotation: The watch over the replicas, where one runs.
+        host: The address of that port.
 
     Raises:
         ExpositionError: The port is taken.
@@ -40,7 +43,7 @@ def observed(
         metrics.registry.register(RotationCollector(rotation))
     around = [Middleware(Measured, metrics=metrics)]
     with ExitStack() as running:
-        running.enter_context(exposed(metrics, home, metrics_port))
+        running.enter_context(exposed(metrics, home, metrics_port, host))
         if endpoint := traces_endpoint():
             # Costs a tenth of a second of start, so not without need.
             from serving.traced import Traced, spans_to

@@ -48,13 +48,31 @@ def smg_binary() -> Path:
     raise RouterError("No `smg` command: install the project's `serving` extra.")
 
 
-def router_command(urls: tuple[str, ...], port: int, metrics_port: int) -> tuple[str, ...]:
-    """Return the command line of the router that serves `urls` on `port` (both on loopback)."""
+def router_command(
+    urls: tuple[str, ...],
+    port: int,
+    metrics_port: int,
+    *,
+    host: str = HOST,
+    binary: str | None = None,
+) -> tuple[str, ...]:
+    """Return the command line of the router that serves `urls` on `port`.
+
+    Args:
+        urls: The replicas' addresses.
+        port: Where it listens.
+        metrics_port: Where Prometheus asks.
+        host: The address of both; loopback, or any inside a pod.
+        binary: The `smg` command; left out, this machine's.
+
+    Raises:
+        RouterError: There is no `smg` here.
+    """
     options = {
-        "--host": HOST,
+        "--host": host,
         "--port": str(port),
         "--backend": "vllm",
-        "--prometheus-host": HOST,
+        "--prometheus-host": host,
         "--prometheus-port": str(metrics_port),
         "--history-backend": "none",
         "--log-level": "warn",
@@ -76,6 +94,6 @@ def router_command(urls: tuple[str, ...], port: int, metrics_port: int) -> tuple
     else:
         options["--policy"] = "round_robin"
     flat = [part for pair in options.items() for part in pair]
-    argv = [str(smg_binary()), "launch", "--disable-tokenizer-autoload"]
+    argv = [binary or str(smg_binary()), "launch", "--disable-tokenizer-autoload"]
     argv += ["--disable-load-monitoring", *flat, "--worker-urls", *urls]
     return tuple(argv)

@@ -21,7 +21,7 @@ from ftdm_assets.provenance.trust import TRUST_ENV, trust_folder
 from serving import tls
 from serving.admission import Admission
 from serving.database import DatabaseError, exists
-from serving.deployment import EngineBuilder, resume
+from serving.deployment import EngineBuilder, Supervised, resume
 from serving.engine import HOST, engine_command
 from serving.health import get_json, healthy_replicas, port_is_free
 from serving.home import CACHE_VARIABLE, DATABASE_VARIABLE, Home, interpreter
@@ -142,7 +142,7 @@ def down(home: Path, *, ports: Ports | None = None, timeout_s: float = 60.0) -> 
     Supervisor(folder).shutdown(timeout_s, first=(GATEWAY,))
     with PointerStore(folder) as store:
         for one in store.versions():
-            if one.state in UP:
+            if one.state in UP and Supervised(folder).runs(one):
                 store.set_state(one.model, one.version, "stopped")
     return status(folder, ports=ports)
 

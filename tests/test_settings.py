@@ -62,6 +62,12 @@ def written(
         ({"general": {"lm_eval": []}}, "attributes.general.lm_eval: expected"),
         ({"general": {"lm_eval": ["a"], "questions": "q"}}, "either questions or lm_eval"),
         ({"answer_review": {"sample": 0}}, "example: `sample: 20`"),
+        ({"serving": {"platform": "kubernetes"}}, "serving.kubernetes: this key is needed"),
+        ({"serving": {"platform": "swarm"}}, "serving.platform: expected 'local' or 'kubernetes'"),
+        ({"serving": {"kubernetes": {}}}, "serving.kubernetes.gateway_url: this key is needed"),
+        ({"serving": {"kubernetes": {"gpus": 2}}}, "kubernetes.gpus: expected less than or equal"),
+        ({"serving": {"kubernetes": {"engine_image": "vllm:latest"}}}, "`engine_image: REGISTRY"),
+        ({"serving": {"kubernetes": {"gateway_url": "https://me:pw@g"}}}, "gateway_url: expected"),
     ],
 )  # fmt: skip
 def test_a_mistake_names_its_key_and_an_example(

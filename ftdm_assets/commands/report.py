@@ -6,9 +6,9 @@ from typing import Any
 from ftdm_assets.commands import output
 from ftdm_assets.graph.evidence import finding, lifted, production_version
 from ftdm_assets.graph.plan import GraphPlan, Reading
+from ftdm_assets.graph.production import endpoint
 from ftdm_assets.graph.shell import reading_of
 from ftdm_assets.provenance.store import StoreError
-from serving import stack
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _summary(reading: Reading) -> dict[str, Any]:
     version = production_version(reading)
     if version is not None:
         found["production"] = version.version
-        found["endpoint"] = f"{stack.gateway_url(stack.Ports.from_environment())}/v1"
+        found["endpoint"] = endpoint(reading.model.settings.serving)
     return found
 
 

@@ -39,7 +39,7 @@ def failure_in_bucket(staging: Staging, name: str) -> str:
     return (staging.read_text(staging.url("output", name, FAILURE)) or "").strip()
 
 
-def require(kind: str, *packages: str) -> None:
+def require(kind: str, *packages: str, setting: str = "compute.kind") -> None:
     """Refuse to go on without a kind's packages.
 
     Raises:
@@ -48,6 +48,6 @@ def require(kind: str, *packages: str) -> None:
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         raise StepFailedError(
-            f"compute.kind: {kind} needs {' and '.join(missing)}; "
+            f"{setting}: {kind} needs {' and '.join(missing)}; "
             f"install it with `pip install 'ftdm-assets[{kind}]'`"
         )

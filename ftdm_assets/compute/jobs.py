@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from ftdm_assets.compute.job import Job, Operator, Phase, Seen
 from ftdm_assets.compute.process import StepFailedError
 from ftdm_assets.compute.staging import Staging
+from ftdm_assets.patience import OutOfReachError, patiently
 
 T = TypeVar("T")
 _ATTEMPTS = 50
@@ -169,27 +170,22 @@ class Jobs:
     def _patiently(self, what: str, call: Callable[[], T], seconds: float | None = None) -> T:
         """Call again while the service is out of reach, for as long as the settings say."""
         minutes = self.operator.patience_minutes
-        end = time.monotonic() + (60 * minutes if seconds is None else seconds)
-        while True:
-            try:
-                return call()
-            except Exception as error:
-                if not self.operator.passes(error):
-                    with self.operator.told(what):
-                        raise
-                if time.monotonic() >= end:
-                    raise StepFailedError(
-                        f"{what}: {self.operator.service} was out of reach for {minutes:g} minutes "
-                        f"({one_line(error)}); a job that was started runs on, and the next run "
-                        "joins it"
-                    ) from None
-                self.say(f"{what}: {one_line(error)}; trying again")
-            time.sleep(self.operator.poll_seconds)
-
-
-def one_line(error: Exception) -> str:
-    """Return an error in one line."""
-    return " ".join(str(error).split()).rstrip(".")
+        try:
+            return patiently(
+                call,
+                passes=self.operator.passes,
+                say=lambda text: self.say(f"{what}: {text}; trying again"),
+                seconds=60 * minutes if seconds is None else seconds,
+                pause=self.operator.poll_seconds,
+            )
+        except OutOfReachError as error:
+            raise StepFailedError(
+                f"{what}: {self.operator.service} was out of reach for {minutes:g} minutes "
+                f"({error}); a job that was started runs on, and the next run joins it"
+            ) from None
+        except Exception:
+            with self.operator.told(what):
+                raise
 
 
 def _note_of(staging: Staging, name: str) -> str:

@@ -6,18 +6,22 @@ it is followed are ours; client, labels and Pipes messages are Dagster's.
 """
 
 import contextlib
-import json
 import math
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
+from ftdm_assets.cluster.connection import (
+    TIMEOUT,
+    connected,
+    may_pass,
+    sentence,
+    token_ran_out,
+)
 from ftdm_assets.compute import kubernetes_job
 from ftdm_assets.compute.bucket_job import (
     failure_in_bucket,
@@ -31,10 +35,7 @@ from ftdm_assets.compute.staging import Staging
 from ftdm_assets.compute_settings import KubernetesSettings
 from gpu_steps.container import DIGESTS
 
-_TIMEOUT = (5, 30)  # To connect, to be answered.
-_PASSING = {401, 408, 429, 500, 502, 503, 504}  # 401: a token that has run out is read anew.
 _OVERLAP_SECONDS = 300  # Clocks differ, and streams are not strictly in order.
-_IN_CLUSTER = "KUBERNETES_SERVICE_HOST"
 
 
 @dataclass
@@ -75,7 +76,7 @@ class Kubernetes:
         asked["metadata"]["labels"] = {**get_common_labels(), **asked["metadata"]["labels"]}
         try:
             self._api().batch_api.create_namespaced_job(
-                self._settings.namespace, asked, _request_timeout=_TIMEOUT
+                self._settings.namespace, asked, _request_timeout=TIMEOUT
             )
         except ApiException as error:
             if error.status != 409:
@@ -89,7 +90,7 @@ class Kubernetes:
 
         try:
             found = self._api().batch_api.read_namespaced_job(
-                name, self._settings.namespace, _request_timeout=_TIMEOUT
+                name, self._settings.namespace, _request_timeout=TIMEOUT
             )
         except ApiException as error:
             if error.status != 404:
@@ -111,7 +112,7 @@ class Kubernetes:
                 name,
                 self._settings.namespace,
                 propagation_policy="Foreground",
-                _request_timeout=_TIMEOUT,
+                _request_timeout=TIMEOUT,
             )
         except ApiException as error:
             if error.status != 404:
@@ -119,35 +120,20 @@ class Kubernetes:
 
     def passes(self, error: Exception) -> bool:
         """Say whether an error may pass by itself."""
-        from kubernetes.client import ApiException
-        from urllib3.exceptions import HTTPError, SSLError
-
-        if isinstance(error, ApiException):
-            if error.status == 401:
-                self._client = None
-            return error.status in _PASSING
-        return isinstance(error, HTTPError) and not isinstance(
-            getattr(error, "reason", error), SSLError
-        )
+        if token_ran_out(error):
+            self._client = None
+        return may_pass(error)
 
     @contextmanager
     def told(self, what: str) -> Iterator[None]:
         """Turn what the client raises into one sentence without a secret in it."""
-        from kubernetes.client import ApiException
-        from kubernetes.config import ConfigException
-        from urllib3.exceptions import HTTPError
-
         try:
             yield
-        except ApiException as error:
-            raise StepFailedError(f"{what}: Kubernetes answered {_answer(error)}") from None
-        except HTTPError as error:
-            raise StepFailedError(f"{what}: Kubernetes cannot be reached ({error})") from None
-        except ConfigException as error:
-            raise StepFailedError(
-                f"{what}: no cluster is named ({error}); set compute.kubernetes.kubeconfig and "
-                "context, or KUBECONFIG"
-            ) from None
+        except Exception as error:
+            said = sentence(error, "compute.kubernetes")
+            if not said:
+                raise
+            raise StepFailedError(f"{what}: {said}") from None
 
     def lines(self, name: str) -> Iterator[str]:
         """Give the lines that have come into the logs of the job's pods since the last time."""
@@ -172,7 +158,7 @@ class Kubernetes:
             container=kubernetes_job.CONTAINER,
             timestamps=True,
             _preload_content=False,
-            _request_timeout=_TIMEOUT,
+            _request_timeout=TIMEOUT,
             **since,
         )
         before, log.lines = log.lines, Counter()
@@ -189,7 +175,7 @@ class Kubernetes:
         found = self._api().core_api.list_namespaced_pod(
             self._settings.namespace,
             label_selector=f"job-name={name}",
-            _request_timeout=_TIMEOUT,
+            _request_timeout=TIMEOUT,
         )
         return sorted(
             found.items, key=lambda pod: (pod.metadata.creation_timestamp, pod.metadata.name)
@@ -201,31 +187,10 @@ class Kubernetes:
             import kubernetes
             from dagster_k8s.client import DagsterKubernetesClient, PatchedApiClient
 
-            settings = self._settings
-            configuration = kubernetes.client.Configuration()
-            if (
-                settings.kubeconfig is None
-                and settings.context is None
-                and _IN_CLUSTER in os.environ
-            ):
-                kubernetes.config.load_incluster_config(client_configuration=configuration)
-            else:
-                # The client reads the variable once, when it is imported.
-                named = settings.kubeconfig or os.environ.get("KUBECONFIG")
-                file = str(Path(named).expanduser()) if named else None
-                kubernetes.config.load_kube_config(
-                    file, settings.context, client_configuration=configuration
-                )
-            client = PatchedApiClient(configuration)
+            named = self._settings
+            client = connected(named.kubeconfig, named.context, PatchedApiClient)
             self._client = DagsterKubernetesClient.production_client(
                 batch_api_override=kubernetes.client.BatchV1Api(client),
                 core_api_override=kubernetes.client.CoreV1Api(client),
             )
         return self._client
-
-
-def _answer(error: Any) -> str:
-    """Return the API's own sentence."""
-    with contextlib.suppress(ValueError, TypeError, AttributeError):
-        return f"{error.status} {error.reason}: {json.loads(error.body)['message']}"
-    return f"{error.status} {error.reason}"

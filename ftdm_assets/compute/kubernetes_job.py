@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from ftdm_assets.cluster.pods import placement, resources, state
 from ftdm_assets.compute.job import IMAGE_VARIABLE, SECONDS, Job, Phase, Seen, without_registry
 from ftdm_assets.compute_settings import KubernetesSettings
 from gpu_steps.container import BUCKET_COMMAND, FAILURE_FILE_VARIABLE, JOB_VARIABLE
@@ -78,21 +79,7 @@ def _pod(job: Job, settings: KubernetesSettings, bucket_job: str) -> dict[str, A
         "restartPolicy": "Never",
         "activeDeadlineSeconds": math.ceil(settings.max_hours * SECONDS),
         "terminationGracePeriodSeconds": _GRACE_SECONDS,
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        **_if(settings.service_account, "serviceAccountName", settings.service_account),
-        **_if(settings.priority_class, "priorityClassName", settings.priority_class),
-        **_if(settings.node_selector, "nodeSelector", dict(settings.node_selector)),
-        **_if(
-            settings.tolerations,
-            "tolerations",
-            [one.model_dump(exclude_none=True) for one in settings.tolerations],
-        ),
-        **_if(
-            settings.image_pull_secrets,
-            "imagePullSecrets",
-            [{"name": name} for name in settings.image_pull_secrets],
-        ),
+        **placement(settings),
         "containers": [
             {
                 "name": CONTAINER,
@@ -106,7 +93,7 @@ def _pod(job: Job, settings: KubernetesSettings, bucket_job: str) -> dict[str, A
                     *({"secretRef": {"name": name}} for name in settings.secrets),
                     *({"configMapRef": {"name": name}} for name in settings.config_maps),
                 ],
-                "resources": _resources(settings),
+                "resources": resources(settings),
                 "terminationMessagePath": _TERMINATION_LOG,
                 "securityContext": {"allowPrivilegeEscalation": False},
                 "volumeMounts": [{"name": "work", "mountPath": _ROOT}],
@@ -124,22 +111,6 @@ def _variables(job: Job, settings: KubernetesSettings, bucket_job: str) -> dict[
         FAILURE_FILE_VARIABLE: _TERMINATION_LOG,
         JOB_VARIABLE: bucket_job,
     }
-
-
-def _resources(settings: KubernetesSettings) -> dict[str, Any]:
-    limits: dict[str, str] = {}
-    if settings.gpus:
-        limits[settings.gpu_resource] = str(settings.gpus)
-    requests = {"ephemeral-storage": settings.disk}
-    if settings.cpu:
-        requests["cpu"] = settings.cpu
-    if settings.memory:
-        limits["memory"] = requests["memory"] = settings.memory
-    return {"requests": requests, **_if(limits, "limits", limits)}
-
-
-def _if(wanted: object, key: str, value: Any) -> dict[str, Any]:
-    return {key: value} if wanted else {}
 
 
 def seen(found: Any, pods: Sequence[Any], settings: KubernetesSettings) -> Seen:
@@ -206,18 +177,7 @@ def _state(pods: Sequence[Any]) -> str:
     """Return what a person who waits wants to know: what the last pod is waiting for."""
     if not pods:
         return "waiting for its pod"
-    pod = pods[-1]
-    text = f"pod {pod.metadata.name} {pod.status.phase}"
-    if pod.spec.node_name:
-        text = f"{text} on {pod.spec.node_name}"
-    for one in pod.status.conditions or ():
-        if one.type == "PodScheduled" and one.status == "False":
-            text = f"{text} ({one.reason}: {one.message})"
-    for status in pod.status.container_statuses or ():
-        waiting = status.state.waiting if status.state else None
-        if waiting is not None and waiting.reason:
-            text = f"{text} ({waiting.reason}{f': {waiting.message}' if waiting.message else ''})"
-    return text
+    return state(pods[-1])
 
 
 def _terminated(pod: Any) -> Any:

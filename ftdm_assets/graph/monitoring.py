@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from ftdm_assets.graph import prediction
+from ftdm_assets.graph import prediction, production
 from ftdm_assets.graph.answer_review import answers_check
 from ftdm_assets.graph.evidence import made_from, request_log_head
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, GraphPlan, Outcome, Reading, Tools
@@ -13,8 +13,6 @@ from ftdm_assets.provenance.store import StoreError
 from golden.client import AskSettings, EndpointError
 from golden.harness import examine
 from golden.statistics import exact, points_below
-from serving import stack
-from serving.local_key import local_key
 
 GROUP = "monitoring"
 CANARY = "canary_scores"
@@ -67,10 +65,11 @@ def _build_canary(reading: Reading, tools: Tools) -> Built:
     model = reading.model
     examples = prediction.examples_of(reading)
     deployed = reading.document("deployed_version")
+    asked = production.gateway(reading)
     settings = AskSettings(
         model=model.name,
-        base_url=f"{stack.gateway_url(stack.Ports.from_environment())}/v1",
-        api_key=local_key(reading.home),
+        base_url=asked.base_url,
+        api_key=asked.api_key,
         max_tokens=model.settings.task.max_new_tokens,
     )
     say, asked_at = prediction.progress(tools, len(examples)), now()

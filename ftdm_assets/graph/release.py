@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ftdm_assets.graph import prediction, registered_version
+from ftdm_assets.graph import prediction, production, registered_version
 from ftdm_assets.graph.evidence import PRODUCTION, deployed_decision, request_log_head
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, GraphPlan, Outcome, Reading, Tools
 from ftdm_assets.graph.replica_smoke import correct_of_each
@@ -27,11 +27,11 @@ from ftdm_assets.registries.mlflow_registry import RegistryError
 from ftdm_assets.settings import DomainModelSettings
 from golden.client import AskSettings, EndpointError, ask_blocking
 from golden.examples import Example
-from serving import deployment, moves, sleep, stack
+from serving import deployment, moves, sleep
 from serving.admission import Admission, AdmissionError, StoreAdmission
 from serving.api_keys import who_moves
+from serving.deployment import Platform
 from serving.engine import EngineError
-from serving.local_key import local_key
 from serving.pointer import PointerStore
 from serving.versions import CacheTerms, Move, PointerError, Version
 
@@ -93,9 +93,9 @@ def _build_deployed(reading: Reading, tools: Tools) -> Built:
     model, serving = reading.model, reading.model.settings.serving
     version = reading.document("registered_version")
     admission = StoreAdmission(reading.home)
-    stack.up(reading.home, admission=admission, progress=tools.say)
+    platform = production.prepared(reading, admission, tools.say)
     before = _recorded(reading, version["version"])
-    running = _started(reading, tools, version, admission)
+    running = _started(reading, tools, version, admission, platform)
     tools.say(f"{version['version']} is healthy on {serving.replicas} replicas; smoke test")
     scores = scores_of(reading, reading.manifest("registered_version"))
     asked = f"{model.name}@v{version['number']:04d}"
@@ -103,12 +103,12 @@ def _build_deployed(reading: Reading, tools: Tools) -> Built:
     minimum = model.settings.gates.smoke_correct
     if failed := below(smoke, minimum):
         _put_back(reading, before)
-        deployment.retire_others(reading.home, model.name)
+        _retire_others(reading, tools, platform)
         raise ValueError(
             f"{version['version']} failed its smoke test: {failed} right of {smoke['examples']} "
             f"examples, {minimum} are needed; production was left as it was"
         )
-    move = take_over(reading, tools, version["version"], admission)
+    move = take_over(reading, tools, version["version"], admission, platform)
     try:
         record_aliases(reading)
     except RegistryError as error:
@@ -120,7 +120,7 @@ def _build_deployed(reading: Reading, tools: Tools) -> Built:
         facts={
             **{key: document[key] for key in ("version", "kind", "from_version", "by", "at")},
             "replicas": [replica.url for replica in running.version.replicas],
-            "endpoint": f"{stack.gateway_url(stack.Ports.from_environment())}/v1",
+            "endpoint": production.endpoint(serving),
             "smoke_correct": smoke["correct"],
             **request_log_head(reading),
         },
@@ -143,7 +143,11 @@ def _put_back(reading: Reading, before: Version | None) -> None:
 
 
 def _started(
-    reading: Reading, tools: Tools, version: dict[str, Any], admission: Admission
+    reading: Reading,
+    tools: Tools,
+    version: dict[str, Any],
+    admission: Admission,
+    platform: Platform,
 ) -> deployment.RunningVersion:
     """Start a version if its evidence holds; otherwise nothing has changed.
 
@@ -164,7 +168,7 @@ def _started(
         sleeps=serving.previous == "asleep",
     )
     try:
-        if spec.sleeps:
+        if spec.sleeps and serving.platform == "local":
             sleep.require_sleep_mode()
         return deployment.start_version(
             reading.home,
@@ -173,6 +177,7 @@ def _started(
             replicas=serving.replicas,
             timeout_s=serving.startup_timeout_s,
             progress=tools.say,
+            platform=platform,
         )
     except (AdmissionError, EngineError) as error:
         raise ValueError(str(error)) from error
@@ -185,7 +190,13 @@ def cache_terms(settings: DomainModelSettings) -> CacheTerms:
     return CacheTerms(cache.enabled, cache.ttl_s, shared)
 
 
-def take_over(reading: Reading, tools: Tools, version: str, admission: Admission) -> Move:
+def take_over(
+    reading: Reading,
+    tools: Tools,
+    version: str,
+    admission: Admission,
+    platform: Platform | None = None,
+) -> Move:
     """Move production to a ready version; whatever comes of it, stop what is served no more.
 
     Raises:
@@ -206,8 +217,16 @@ def take_over(reading: Reading, tools: Tools, version: str, admission: Admission
     except PointerError as error:
         raise ValueError(str(error)) from error
     finally:
-        deployment.retire_others(reading.home, reading.model.name)
+        _retire_others(reading, tools, platform)
         sleep.later(reading.home, reading.model.name)
+
+
+def _retire_others(reading: Reading, tools: Tools, platform: Platform | None) -> None:
+    """Stop what is served no more; a platform that is out of reach undoes no deployment."""
+    try:
+        deployment.retire_others(reading.home, reading.model.name, platform=platform)
+    except deployment.DeploymentError as error:
+        tools.say(f"warning: {error}")
 
 
 def scores_of(reading: Reading, registered: Manifest) -> dict[str, Any]:
@@ -276,10 +295,11 @@ def smoke_test(
         ValueError: if the endpoint does not answer.
     """
     examples = smoke_examples(prediction.examples_of(reading), scores)
+    asked = production.gateway(reading)
     settings = AskSettings(
         model=name,
-        base_url=f"{stack.gateway_url(stack.Ports.from_environment())}/v1",
-        api_key=local_key(reading.home),
+        base_url=asked.base_url,
+        api_key=asked.api_key,
         max_tokens=reading.model.settings.task.max_new_tokens,
         concurrency=4,
     )

@@ -28,7 +28,7 @@ from ftdm_assets.provenance.environment import commit, now
 from ftdm_assets.provenance.reproduction import Reproduction
 from ftdm_assets.provenance.statements import Manifest
 from ftdm_assets.provenance.store import ArtifactStore, StoreError
-from ftdm_assets.release_settings import ServingSettings
+from ftdm_assets.serving_settings import ServingSettings
 from serving.engine import EngineError
 
 

@@ -46,12 +46,16 @@ class ClusterJob:
 
 
 class KubernetesServer:
-    """The cluster; `cut` counts answers that are cut off by verb and resource, the work done."""
+    """The cluster; `cut` counts answers that are cut off by verb and resource, the work done.
+
+    While it is `away`, every call is cut off and nothing is done.
+    """
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.jobs: dict[str, ClusterJob] = {}
         self.over: dict[str, ClusterJob] = {}
         self.secrets: dict[str, dict[str, str]] = {}
+        self.away = False
         self.calls: Counter[str] = Counter()
         self.cut: Counter[str] = Counter()
         self._folder, self._environment = folder, environment
@@ -109,6 +113,9 @@ class KubernetesServer:
             def _answer(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)
                 body = json.loads(self.rfile.read(length) or b"{}")
+                if server.away:
+                    self.close_connection = True
+                    return
                 parts = urlsplit(self.path)
                 query = {key: one[0] for key, one in parse_qs(parts.query).items()}
                 path = tuple(parts.path.strip("/").split("/"))
@@ -126,7 +133,7 @@ class KubernetesServer:
                 self.end_headers()
                 self.wfile.write(text.encode())
 
-            do_GET = do_POST = do_DELETE = _answer  # noqa: N815
+            do_GET = do_POST = do_DELETE = do_PATCH = _answer  # noqa: N815
 
             def log_message(self, *_: object) -> None:
                 """Say nothing."""

@@ -26,8 +26,13 @@ class LocalContainer:
         """Start it; ``python`` is the one that runs the tests."""
         assert command[0] == "python"
         folder.mkdir(parents=True)
+        return LocalContainer.started_as([sys.executable, *command[1:]], environment, folder)
+
+    @staticmethod
+    def started_as(argv: list[str], environment: dict[str, str], folder: Path) -> "LocalContainer":
+        """Start a command as it is, in a folder that is there."""
         process = subprocess.Popen(
-            [sys.executable, *command[1:]],
+            argv,
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

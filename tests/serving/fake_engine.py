@@ -1,7 +1,7 @@
 """A small program that speaks vLLM's HTTP dialect, to stand in for a replica in fast tests.
 
-`python fake_engine.py --port P --served-model-name NAME [--startup-s S] [--exit-code N]
-[--enable-sleep-mode]`; with sleep mode it is `fake_sleep.py` that sleeps.
+`python fake_engine.py --port P --served-model-name NAME [--host H] [--startup-s S] [--exit-code N]
+[--become WHAT] [--enable-sleep-mode]`; with sleep mode it is `fake_sleep.py` that sleeps.
 The last message steers the answer: `words=N pause=S` gives N words with S seconds between them,
 `status=N` an error of that status, `hang` no answer at all. Every answer names this process
 (`system_fingerprint` = pid) and echoes the request's fields and headers, so that a test can see
@@ -131,6 +131,7 @@ class FakeEngine:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--served-model-name", required=True)
     parser.add_argument("--startup-s", type=float, default=0.0)
     parser.add_argument("--exit-code", type=int)
@@ -153,7 +154,7 @@ def main() -> None:
     app: ASGIApp = Starlette(routes=routes)
     if options.enable_sleep_mode:
         app = importlib.import_module("fake_sleep").SleepMode(app)
-    uvicorn.run(app, host="127.0.0.1", port=options.port, log_level="warning")
+    uvicorn.run(app, host=options.host, port=options.port, log_level="warning")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import httpx
 
@@ -169,11 +170,21 @@ def ask(
     return Answer(began, time.monotonic(), version, failure, text)
 
 
+class Door(Protocol):
+    """Where a load is put: a gateway's address, and a key."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def headers(self) -> dict[str, str]: ...
+
+
 @dataclass
 class Load:
     """Callers that ask the gateway without a pause, in threads, until they are told to stop."""
 
-    running: Running
+    running: Door
     model: str = MODEL
     content: str = "words=2 pause=0.01"
     stream: bool = False

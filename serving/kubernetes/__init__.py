@@ -1,0 +1,1 @@
+"""Versions on a Kubernetes cluster: objects as data, and the platform that applies them."""
