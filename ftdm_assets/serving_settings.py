@@ -35,17 +35,12 @@ class ResultCacheSettings(Section):
 
 
 class ServingPodSettings(PodSettings):
-    """The replicas of every version as pods, and the routers in front of them."""
+    """The replicas of every version as pods."""
 
     engine_image: str = Field(
         pattern=IMAGE,
         examples=["REGISTRY/ftdm-engine@sha256:DIGEST"],
         description="vLLM with our admission: target `engine` of deploy/serving.Containerfile.",
-    )
-    serving_image: str = Field(
-        pattern=IMAGE,
-        examples=["REGISTRY/ftdm-serving@sha256:DIGEST"],
-        description="The router: target `serving` of deploy/serving.Containerfile.",
     )
     gateway_url: str = Field(
         pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$",
@@ -62,7 +57,6 @@ class ServingPodSettings(PodSettings):
         1, ge=0, le=1, examples=[1], description="An engine runs in one process, on one GPU."
     )
     disk: Quantity = Field("100Gi", examples=["100Gi"], description="The pod's copy of the model.")
-    router_replicas: int = Field(2, ge=1, le=16, examples=[2])
     cluster_domain: str = Field(
         "cluster.local", pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", examples=["cluster.local"]
     )
@@ -97,7 +91,6 @@ class ServingSettings(Section):
         examples=[
             {
                 "engine_image": "REGISTRY/ftdm-engine@sha256:DIGEST",
-                "serving_image": "REGISTRY/ftdm-serving@sha256:DIGEST",
                 "gateway_url": "http://ftdm-gateway.serving.svc.cluster.local:8321",
             }
         ],

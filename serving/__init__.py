@@ -1,1 +1,1 @@
-"""Serving: replicas, router, gateway and the production pointer; no Dagster inside."""
+"""Serving: replicas, gateway and the production pointer; no Dagster inside."""

@@ -19,8 +19,14 @@ from pathlib import Path
 
 from serving import moves, names
 from serving.admission import Admission
-from serving.deployment import DeploymentError, recorded_spec, start_version, stop_version
-from serving.health import answers_chat, healthy_replicas
+from serving.deployment import (
+    DeploymentError,
+    Platform,
+    recorded_spec,
+    start_version,
+    stop_version,
+)
+from serving.health import answering, answers_chat
 from serving.home import HomeError
 from serving.pointer import PointerStore
 from serving.sleep import later
@@ -51,8 +57,11 @@ def rollback(
     reason: str,
     admission: Admission,
     progress: Callable[[str], None] = lambda _: None,
+    platform: Platform | None = None,
 ) -> RolledBack:
     """Go back to the previous version, or to another that was in production; start it if need be.
+
+    What has to be started is started on `platform`; left out, on this machine.
 
     Raises:
         AdmissionError: Its evidence does not hold.
@@ -63,7 +72,7 @@ def rollback(
     before = version = None
     if cold := what_must_start(home, model, to):
         before, target = cold
-        version = _started(home, before, target, admission, progress)
+        version = _started(home, before, target, admission, progress, platform)
         to = version.version
     try:
         if version and before:
@@ -73,14 +82,14 @@ def rollback(
         )
     except BaseException:
         if version is not None:
-            _stop(home, model, version.version, progress)
+            _stop(home, model, version.version, progress, platform)
         raise
     finally:
         later(home, model)
     seconds = time.monotonic() - began
     progress(f"production is {move.to_version} again, it was {move.from_version} ({seconds:.2f} s)")
     if before and before.previous:
-        _stop(home, model, before.previous, progress)
+        _stop(home, model, before.previous, progress, platform)
     return RolledBack(move, seconds)
 
 
@@ -98,7 +107,7 @@ def what_must_start(home: Path, model: str, to: str | None) -> tuple[Pointer, Ve
         if not pointer or not wanted:
             return None
         target = store.version(model, was_in_production(store, model, wanted))
-    warm = target.state in ("ready", "asleep") and healthy_replicas(target.router_url) > 0
+    warm = target.state in ("ready", "asleep") and answering(target) > 0
     if warm or target.version == pointer.current:
         return None
     return pointer, target
@@ -124,6 +133,7 @@ def _started(
     target: Version,
     admission: Admission,
     progress: Callable[[str], None],
+    platform: Platform | None,
 ) -> Version:
     name = target.version
     progress(f"{name} is not warm: it is started first, production is {before.current} meanwhile")
@@ -134,6 +144,7 @@ def _started(
             admission=admission,
             replicas=len(target.replicas) or 2,
             progress=progress,
+            platform=platform,
         ).version
     except _FAILURES as error:
         raise ColdStartError(f"production is {before.current} as before: {error}") from error
@@ -150,14 +161,20 @@ def _warm_up(version: Version, before: Pointer, progress: Callable[[str], None])
     progress(f"each replica of {version.version} has answered")
 
 
-def _stop(home: Path, model: str, version: str, progress: Callable[[str], None]) -> None:
+def _stop(
+    home: Path,
+    model: str,
+    version: str,
+    progress: Callable[[str], None],
+    platform: Platform | None,
+) -> None:
     """Stop a version unless it is current or previous; nothing that was done hangs on it."""
     with PointerStore(home) as store:
         pointer = store.pointer(model)
         if pointer and version in (pointer.current, pointer.previous):
             return
     try:
-        stop_version(home, model, version)
+        stop_version(home, model, version, platform=platform)
         progress(f"{version} is stopped")
     except _FAILURES as error:
         progress(f"warning: {version} may still run: {error}")

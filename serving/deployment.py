@@ -1,9 +1,9 @@
-"""Starting, stopping and resuming versions: N replicas and a router for each, on a platform.
+"""Starting, stopping and resuming versions: its replicas, on a platform.
 
 Invariants:
 - a version is started only after admission has let it pass;
-- a version is `ready` only after each replica has answered for its own served name and the router
-  counts every one of them; the pointer accepts no version that is not;
+- a version is `ready` only after each replica has answered for its own served name; the pointer
+  accepts no version that is not;
 - starting what is up already changes nothing and returns at once;
 - a start that fails stops whatever it started and raises with the end of the log that tells why;
 - replicas count on disjoint shares of the cores when there are enough, on all of them otherwise;
@@ -23,10 +23,9 @@ from urllib.parse import urlsplit
 from serving import names
 from serving.admission import Admission, AdmissionError
 from serving.engine import HOST, EngineCommand, EngineError, engine_command
-from serving.health import healthy_replicas, port_is_free, serves
+from serving.health import answering, port_is_free, serves
 from serving.home import Home, HomeError
 from serving.pointer import PointerStore
-from serving.router import RouterError, router_command
 from serving.sleep import can_sleep, later, wake, with_sleep_mode
 from serving.supervision import Program, ProgramStatus, SupervisionError, Supervisor
 from serving.versions import UP, CacheTerms, Replica, Version
@@ -41,7 +40,7 @@ class DeploymentError(Exception):
     """A version could not be started or stopped; the message says why and what to do."""
 
 
-_START_ERRORS = (DeploymentError, GaveUpError, SupervisionError, EngineError, RouterError)
+_START_ERRORS = (DeploymentError, GaveUpError, SupervisionError, EngineError)
 
 
 class EngineBuilder(Protocol):
@@ -93,7 +92,7 @@ def recorded_spec(version: Version) -> VersionSpec:
 
 
 class Platform(Protocol):
-    """Where a version's replicas and router run; left out, on this machine: `Supervised`."""
+    """Where a version's replicas run; left out, on this machine: `Supervised`."""
 
     def plan(
         self, store: PointerStore, spec: VersionSpec, replicas: int
@@ -107,7 +106,7 @@ class Platform(Protocol):
         end: float,
         progress: Callable[[str], None],
     ) -> None:
-        """Start what is missing and wait until each replica serves and the router counts them.
+        """Start what is missing and wait until each replica serves.
 
         Raises:
             DeploymentError, GaveUpError: A part does not come up; the message says why.
@@ -126,7 +125,7 @@ class Platform(Protocol):
 
 @dataclass(frozen=True)
 class Supervised:
-    """This machine: every replica and router is a program of the home's supervisor."""
+    """This machine: every replica is a program of the home's supervisor."""
 
     home: Path
     engine: EngineBuilder = engine_command
@@ -144,7 +143,7 @@ class Supervised:
         end: float,
         progress: Callable[[str], None],
     ) -> None:
-        """Start replicas, then the router; see `Platform`."""
+        """Start programs; see `Platform`."""
         _start(Supervisor(self.home), version, admission, self.engine, end, progress)
 
     def remove(self, version: Version, but: frozenset[str] = frozenset()) -> None:
@@ -155,7 +154,7 @@ class Supervised:
 
     def runs(self, version: Version) -> bool:
         """Say whether it is recorded on loopback, or was never started."""
-        return urlsplit(version.router_url).hostname in (None, HOST)
+        return all(urlsplit(one.url).hostname == HOST for one in version.replicas)
 
 
 @dataclass(frozen=True)
@@ -177,7 +176,7 @@ def start_version(
     engine: EngineBuilder = engine_command,
     platform: Platform | None = None,
 ) -> RunningVersion:
-    """Start a version behind its own router and wait until all of it answers.
+    """Start a version and wait until all of its replicas answer.
 
     Raises:
         AdmissionError: Its evidence or its weights do not verify; what runs was left alone.
@@ -204,12 +203,12 @@ def start_version(
                 raise DeploymentError(f"{spec.version} was not started: {error}{left}") from error
             raise
         ready = _record_ready(store, version)
-    progress(f"{spec.version} answers on {ready.router_url}")
+    progress(f"{spec.version} answers on {_addresses(ready)}")
     return RunningVersion(ready, time.monotonic() - began)
 
 
 def stop_version(home: Path, model: str, version: str, *, platform: Platform | None = None) -> None:
-    """Stop a version's replicas and router.
+    """Stop a version's replicas.
 
     Raises:
         DeploymentError: It is current or kept warm behind the current one.
@@ -292,7 +291,7 @@ def resume(
 
 def _still(version: Version) -> str:
     """Say that replicas which were started before are left running: production is not cut off."""
-    if healthy_replicas(version.router_url) == 0:
+    if answering(version) == 0:
         return ""
     return " Its replicas, started before, still answer: move the pointer away to end that."
 
@@ -310,9 +309,9 @@ def _refuse_elsewhere(store: PointerStore, here: Platform, spec: VersionSpec) ->
     """Refuse to move a version to this machine that runs elsewhere, where nobody asked for that."""
     for one in store.versions():
         same = (one.model, one.version) == (spec.model, spec.version)
-        if same and one.state in ("starting", "ready") and not here.runs(one):
+        if same and not here.runs(one):
             raise DeploymentError(
-                f"{spec.version} runs on another platform ({one.router_url}): "
+                f"{spec.version} has run on another platform ({_addresses(one)}): "
                 f"`ftdm run {spec.model} --select deployed_version` starts it where its defs.yaml "
                 "says."
             )
@@ -345,7 +344,7 @@ def _plan(
     running = [one for one in recorded.values() if one.state in UP]
     first = _free_ports(
         f"{Home.at(home).folder}:{served}",
-        replicas + 2,
+        replicas,
         {port for one in running for port in _ports(one)},
     )
     planned = tuple(
@@ -355,7 +354,7 @@ def _plan(
         )
         for index, cores in enumerate(split_cores(replicas))
     )
-    return store.record_version(planned_version(spec, planned, _url(first + replicas))), frozenset()
+    return store.record_version(planned_version(spec, planned)), frozenset()
 
 
 def need_a_replica(replicas: int) -> None:
@@ -364,7 +363,7 @@ def need_a_replica(replicas: int) -> None:
         raise DeploymentError("A version needs at least one replica.")
 
 
-def planned_version(spec: VersionSpec, replicas: tuple[Replica, ...], router_url: str) -> Version:
+def planned_version(spec: VersionSpec, replicas: tuple[Replica, ...]) -> Version:
     """Return a version that is to start at these addresses."""
     return Version(
         model=spec.model,
@@ -374,7 +373,6 @@ def planned_version(spec: VersionSpec, replicas: tuple[Replica, ...], router_url
         served_name=names.served_name(spec.model, spec.version, spec.digest),
         max_model_len=spec.max_model_len,
         dtype=spec.dtype,
-        router_url=router_url,
         replicas=replicas,
         cache=spec.cache,
         form=spec.form,
@@ -388,10 +386,12 @@ def with_terms(store: PointerStore, known: Version, spec: VersionSpec) -> Versio
 
 
 def all_answer(version: Version) -> bool:
-    """Say whether each replica serves the version's own name and the router counts them all."""
-    return healthy_replicas(version.router_url) == len(version.replicas) and all(
-        serves(one.url, version.served_name) for one in version.replicas
-    )
+    """Say whether each replica serves the version's own name."""
+    return answering(version) == len(version.replicas)
+
+
+def _addresses(version: Version) -> str:
+    return ", ".join(one.url for one in version.replicas)
 
 
 def _record_ready(store: PointerStore, version: Version) -> Version:
@@ -407,7 +407,7 @@ def _url(port: int) -> str:
 
 
 def _free_ports(seed: str, count: int, taken: set[int]) -> int:
-    """Return the first of `count` free ports in a row: the replicas', the router's, its metrics'.
+    """Return the first of `count` free ports in a row, one for each replica.
 
     Where the search begins depends on the seed, so that two homes seldom meet.
     """
@@ -420,21 +420,12 @@ def _free_ports(seed: str, count: int, taken: set[int]) -> int:
     raise DeploymentError(f"No {count} free ports in a row from {_FIRST_PORT} on.")
 
 
-def _router_port(version: Version) -> int:
-    return int(version.router_url.rsplit(":", 1)[1])
-
-
 def _ports(version: Version) -> list[int]:
-    router = [_router_port(version), _router_port(version) + 1] if version.router_url else []
-    return [one.port for one in version.replicas] + router
-
-
-def _router_name(version: Version) -> str:
-    return f"{version.version}-router"
+    return [one.port for one in version.replicas]
 
 
 def _program_names(version: Version) -> list[str]:
-    return [one.name for one in version.replicas] + [_router_name(version)]
+    return [one.name for one in version.replicas]
 
 
 def _start(
@@ -449,9 +440,6 @@ def _start(
     _start_replicas(supervisor, version, admission, engine)
     replicas = {one.name: partial(serves, one.url, version.served_name) for one in version.replicas}
     await_all(_Programs(supervisor), dict(replicas), end, progress)
-    _start_router(supervisor, version)
-    counted = {_router_name(version): lambda: all_answer(version)}
-    await_all(_Programs(supervisor), dict(counted), end, progress)
 
 
 def _start_replicas(
@@ -469,12 +457,6 @@ def _start_replicas(
         if one.sleeps:
             command = with_sleep_mode(command)
         supervisor.put(Program(one.name, admission.guarded(version, command.argv), command.env))
-
-
-def _start_router(supervisor: Supervisor, version: Version) -> None:
-    port = _router_port(version)
-    urls = tuple(one.url for one in version.replicas)
-    supervisor.put(Program(_router_name(version), router_command(urls, port, port + 1)))
 
 
 class _Programs:

@@ -1,7 +1,7 @@
 """A rollback drill: how long production would take to go back to the version kept warm, and forth.
 
 It moves a copy of the pointer, in a database of its own, read by a gateway of its own: the same
-program, for as long as the drill takes. Versions, routers, replicas and evidence are the live ones.
+program, for as long as the drill takes. Versions, replicas and evidence are the live ones.
 So each step of a rollback is done and timed (is it warm, is it admitted, the move, the first answer
 of the other version), and nobody who calls production is ever sent to the previous version, no
 move of a drill stands in production's history, and a drill that is killed leaves production as it

@@ -5,7 +5,7 @@ is what is served (same flags, same environment, same chat template and generati
 both read by vLLM from the model folder itself).
 
 Invariants:
-- the engine listens on loopback only, or in a pod that only its router reaches: vLLM leaves
+- the engine listens on loopback only, or in a pod that only the gateway reaches: vLLM leaves
   `/invocations`, `/metrics` and others open even when it is given a key, so it is never exposed;
 - weights are read as safetensors only, remote code is never trusted, the hub is never asked;
 - `EngineCommand.env` holds overrides: a runner starts `argv` with its own environment updated by
@@ -20,6 +20,8 @@ from serving.otlp import traces_endpoint, tracing_environment
 
 PYTHON_VARIABLE = "FTDM_SERVING_PYTHON"
 HOST = "127.0.0.1"
+# Longest silence within one answer: of a replica that takes longer nothing more is expected.
+ANSWER_TIMEOUT_S = 120.0
 
 
 class EngineError(Exception):

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from starlette.responses import JSONResponse
 
-# How an error begins inside a stream of events, the engine's, the router's and the gateway's.
+# How an error begins inside a stream of events, the engine's and the gateway's.
 ERROR_EVENT = b'data: {"error"'
 
 

@@ -15,7 +15,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from serving.engine import HOST
-from serving.health import healthy_replicas
+from serving.health import answering
 from serving.metrics import Metrics
 from serving.pointer import PointerStore
 from serving.versions import Pointer, Version
@@ -38,7 +38,7 @@ class ProductionCollector(Collector):
         return _families((), {})
 
     def collect(self) -> list[GaugeMetricFamily]:
-        """Read the pointers and ask the routers, all at once."""
+        """Read the pointers and ask the replicas, all at once."""
         with PointerStore(self._home) as store:
             pointers = store.pointers()
             named = {name for one in pointers for name in (one.current, one.previous)}
@@ -46,7 +46,7 @@ class ProductionCollector(Collector):
                 one for one in store.versions() if one.state == "ready" or one.version in named
             ]
         with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
-            healthy = dict(zip(versions, pool.map(_healthy, versions), strict=True))
+            healthy = dict(zip(versions, pool.map(answering, versions), strict=True))
         return _families(pointers, healthy)
 
 
@@ -77,10 +77,6 @@ def exposed(metrics: Metrics, home: Path, port: int | None, host: str = HOST) ->
         thread.join()
 
 
-def _healthy(version: Version) -> int:
-    return healthy_replicas(version.router_url) if version.router_url else 0
-
-
 def _families(
     pointers: list[Pointer] | tuple[()], healthy: dict[Version, int]
 ) -> list[GaugeMetricFamily]:
@@ -93,7 +89,7 @@ def _families(
         if one.previous:
             pointer.add_metric((one.model, one.previous, "previous"), 1)
     wanted = GaugeMetricFamily("ftdm_replicas", "Replicas that should answer.", labels=who)
-    found = GaugeMetricFamily("ftdm_replicas_healthy", "Replicas that answer.", labels=who)
+    found = GaugeMetricFamily("ftdm_replicasanswering", "Replicas that answer.", labels=who)
     for version, number in healthy.items():
         wanted.add_metric((version.model, version.version), len(version.replicas))
         found.add_metric((version.model, version.version), number)

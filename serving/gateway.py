@@ -49,7 +49,7 @@ from serving.cached_response import was_computed
 from serving.connection import ConnectionLimits, bounded
 from serving.database import DatabaseError
 from serving.deadline import answered_by, deadline_of
-from serving.engine import HOST
+from serving.engine import ANSWER_TIMEOUT_S, HOST
 from serving.errors import ApiError, model_not_found, no_database
 from serving.guard import Guard, GuardMiddleware, check_model
 from serving.home import CACHE_VARIABLE
@@ -62,7 +62,6 @@ from serving.request_recorder import RecorderMiddleware, recorder
 from serving.result_cache import ResultCache
 from serving.room import RoomMiddleware
 from serving.rotation import Rotation
-from serving.router import REQUEST_TIMEOUT_S
 from serving.upstream import Call, Upstream
 from serving.versions import UnknownModelError, Version
 
@@ -90,7 +89,7 @@ class GatewaySettings:
     body_timeout_s: float = 30.0
     max_at_work: int = 512
     retry_for_s: float = 5.0
-    answer_timeout_s: float = REQUEST_TIMEOUT_S + 10.0
+    answer_timeout_s: float = ANSWER_TIMEOUT_S
     keep_inputs: bool = False
     cache_url: str | None = None
     cache_timeout_s: float = 0.05

@@ -8,6 +8,7 @@ import json
 import random
 import socket
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -83,24 +84,25 @@ def answers_chat(base_url: str, served_name: str, timeout_s: float = 60.0) -> bo
     )
 
 
-def healthy_replicas(router_url: str) -> int:
-    """Return how many replicas the router can use now (0 when it does not answer)."""
-    status, body = get_json(f"{router_url}/readiness")
-    if status != http.client.OK or not isinstance(body, dict):
+def answering(version: Version) -> int:
+    """Return how many replicas of a version are healthy and serve its name now; all at once."""
+    if not version.replicas:
         return 0
-    return int(body.get("healthy_workers", 0))
+    with ThreadPoolExecutor(min(len(version.replicas), 32)) as pool:
+        return sum(pool.map(lambda one: serves(one.url, version.served_name), version.replicas))
 
 
 def require_warm(version: Version) -> None:
-    """Refuse a version whose router has no usable replica.
+    """Refuse a version of which no replica answers.
 
     Raises:
         PointerError: Nobody answers for it.
     """
-    if healthy_replicas(version.router_url) == 0:
+    if answering(version) == 0:
+        urls = ", ".join(one.url for one in version.replicas) or "no address"
         raise PointerError(
-            f"No replica of {version.version} answers behind {version.router_url}: "
-            "start it again (`ftdm up`), or name another version."
+            f"No replica of {version.version} answers ({urls}): start it again (`ftdm up`), or "
+            "name another version."
         )
 
 

@@ -1,7 +1,7 @@
 """Moving the production pointer: one way for the command, the job, the endpoint and the graph.
 
 Invariants:
-- the pointer moves only to a version that is ready, whose router has a replica that answers, and
+- the pointer moves only to a version that is ready, of which a replica answers, and
   that admission lets serve, in this order of cost;
 - nothing is started and no weights are loaded: a move to what is warm takes well under a second,
   to what is asleep (`serving.sleep`) the seconds that it takes to wake up.

@@ -309,7 +309,7 @@ class PointerStore:
             "INSERT INTO versions VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?) "
             "ON CONFLICT (model, version) DO UPDATE SET folder = excluded.folder, "
             "max_model_len = excluded.max_model_len, dtype = excluded.dtype, "
-            "router_url = excluded.router_url, replicas = excluded.replicas, "
+            "replicas = excluded.replicas, "
             "state = excluded.state, changed_at = excluded.changed_at, cache = excluded.cache, "
             "form = excluded.form",
             version_row(version),

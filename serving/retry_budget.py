@@ -1,7 +1,7 @@
 """How often requests of a version may be sent again: a share of those that came, and a floor.
 
 Without it a version that answers nothing rightly gets every request many times over, just when it
-can least bear it. A request that reached nobody (no connection, a router without a replica) costs
+can least bear it. A request that reached nobody (no connection, no replica in rotation) costs
 nothing to send again and is not counted: only time bounds it.
 """
 

@@ -22,11 +22,10 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 
-from serving.engine import EngineCommand, EngineError, serving_python
+from serving.engine import ANSWER_TIMEOUT_S, EngineCommand, EngineError, serving_python
 from serving.health import get_json, get_text, post_json
 from serving.home import Home
 from serving.pointer import PointerStore
-from serving.router import REQUEST_TIMEOUT_S
 from serving.versions import PointerError, Replica, Version
 
 _log = logging.getLogger("serving.sleep")
@@ -168,7 +167,7 @@ def _put(one: Replica) -> None:
 
 def _await_quiet(version: Version) -> None:
     """Wait until nothing has been at work at a version for a while."""
-    end = time.monotonic() + REQUEST_TIMEOUT_S + _LONGEST_S
+    end = time.monotonic() + ANSWER_TIMEOUT_S + _LONGEST_S
     quiet_since = None
     while True:
         now = time.monotonic()

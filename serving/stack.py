@@ -23,7 +23,7 @@ from serving.admission import Admission
 from serving.database import DatabaseError, exists
 from serving.deployment import EngineBuilder, Supervised, resume
 from serving.engine import HOST, engine_command
-from serving.health import get_json, healthy_replicas, port_is_free
+from serving.health import answering, get_json, port_is_free
 from serving.home import CACHE_VARIABLE, DATABASE_VARIABLE, Home, interpreter
 from serving.local_key import local_key
 from serving.otlp import tracing_environment
@@ -199,7 +199,7 @@ def _models(folder: Path) -> tuple[ModelStatus, ...]:
 
 
 def _healthy(store: PointerStore, model: str, version: str | None) -> int:
-    return healthy_replicas(store.version(model, version).router_url) if version else 0
+    return answering(store.version(model, version)) if version else 0
 
 
 def _model_problem(one: ModelStatus) -> str:

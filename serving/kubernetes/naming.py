@@ -14,11 +14,11 @@ from pathlib import PurePosixPath
 
 from serving import names
 
-ENGINE_PORT, ROUTER_PORT, ROUTER_METRICS_PORT = 8000, 8080, 9100
+ENGINE_PORT = 8000
 HOME = PurePosixPath("/ftdm")
 CODE = PurePosixPath("/opt/ftdm")
 PYTHON = "python3"
-# What whoever asks replicas and routers carries in this label, and nobody else may.
+# What whoever asks replicas carries in this label, and nobody else may.
 PART_LABEL, VERSION_LABEL = "app.kubernetes.io/component", "ftdm/version"
 _SLUG, _MARK = 20, 10
 
@@ -38,16 +38,6 @@ def object_name(model: str, version: str) -> str:
     return f"ftdm-{slug}-{mark}-{names.short_version(model, version)}"
 
 
-def router_name(name: str) -> str:
-    """Return what the router of a version's objects is called."""
-    return f"{name}-router"
-
-
 def replica_url(hosts: Hosts, name: str, index: int) -> str:
     """Return the address of a replica, which a pod that takes its place has too."""
     return f"http://{hosts(f'{name}-{index}.{name}')}:{ENGINE_PORT}"
-
-
-def router_url(hosts: Hosts, name: str) -> str:
-    """Return the address of a version's router."""
-    return f"http://{hosts(router_name(name))}:{ROUTER_PORT}"

@@ -6,11 +6,10 @@ from serving.kubernetes.naming import PART_LABEL, VERSION_LABEL, object_name
 from serving.kubernetes.place import Place
 from serving.versions import Version
 
-ENGINE, ROUTER = "engine", "router"
+ENGINE = "engine"
 _USER = 10001
 API = {
     "StatefulSet": "apps/v1",
-    "Deployment": "apps/v1",
     "PodDisruptionBudget": "policy/v1",
     "NetworkPolicy": "networking.k8s.io/v1",
     "Service": "v1",

@@ -33,29 +33,23 @@ class Place:
     Attributes:
         namespace: Where the objects are made.
         engine_image: vLLM with our admission.
-        serving_image: The router's.
         home_claim: The volume claim that holds the home: store and trust are read there.
         disk: Room for a pod's own copy of the model.
         engine_pod: Parts of an engine pod's spec: who it is and where it may run.
-        router_pod: The same of a router's pod.
         resources: What an engine's container takes.
         threads: How many an engine may count with on the CPU.
         startup_s: How long an engine may take to answer for the first time.
-        router_replicas: Routers of each version.
         labels: Further labels of every object.
         engine: Makes the engine's command.
     """
 
     namespace: str
     engine_image: str
-    serving_image: str
     home_claim: str
     disk: str
     engine_pod: Mapping[str, Any] = field(default_factory=dict)
-    router_pod: Mapping[str, Any] = field(default_factory=dict)
     resources: Mapping[str, Any] = field(default_factory=dict)
     threads: int = 1
     startup_s: float = 300.0
-    router_replicas: int = 2
     labels: Mapping[str, str] = field(default_factory=dict)
     engine: PodEngine = command_for

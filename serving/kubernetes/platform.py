@@ -19,7 +19,6 @@ from serving.admission import Admission
 from serving.deployment import (
     DeploymentError,
     VersionSpec,
-    all_answer,
     need_a_replica,
     planned_version,
     with_terms,
@@ -33,14 +32,12 @@ from serving.kubernetes.naming import (
     Hosts,
     object_name,
     replica_url,
-    router_name,
-    router_url,
 )
-from serving.kubernetes.objects import ENGINE, ROUTER, selector
+from serving.kubernetes.objects import ENGINE, selector
 from serving.kubernetes.place import Place
 from serving.kubernetes.pods import PodsWatched
+from serving.kubernetes.policies import policies
 from serving.kubernetes.replicas import replica_objects
-from serving.kubernetes.routers import policies, router_objects
 from serving.pointer import PointerStore
 from serving.versions import Replica, Version
 from serving.waiting import await_all
@@ -72,15 +69,15 @@ class Kubernetes:
         planned = planned_version(
             spec,
             tuple(
-                Replica(f"{name}-{index}", url, ENGINE_PORT, None) for index, url in enumerate(urls)
+                Replica(f"{name}-{index}", url, ENGINE_PORT, None, sleeps=spec.sleeps)
+                for index, url in enumerate(urls)
             ),
-            router_url(self.hosts, name),
         )
         objects = self._all(planned)
         before = frozenset(_key(one) for one in objects if self._exists(one))
         for known in store.versions():
-            same = (known.model, known.version, known.digest, known.replicas, known.router_url)
-            asked = (spec.model, spec.version, spec.digest, planned.replicas, planned.router_url)
+            same = (known.model, known.version, known.digest, known.replicas)
+            asked = (spec.model, spec.version, spec.digest, planned.replicas)
             if before and same == asked:
                 return with_terms(store, known, spec), before
         return store.record_version(planned), before
@@ -92,7 +89,7 @@ class Kubernetes:
         end: float,
         progress: Callable[[str], None],
     ) -> None:
-        """Apply policies and replicas, then routers, and wait for both; see `Platform`."""
+        """Apply policies and replicas, and wait; see `Platform`."""
         del admission  # It was asked before, and each pod asks it again.
         name = object_name(version.model, version.version)
         self._apply([*policies(version, self.place), *self._replicas(version)])
@@ -104,9 +101,6 @@ class Kubernetes:
             for one in version.replicas
         }
         await_all(watched, dict(answers), end, progress)
-        self._apply(router_objects(version, self.place))
-        routers = PodsWatched(self.cluster, {router_name(name): selector(version, ROUTER)})
-        await_all(routers, {router_name(name): lambda: all_answer(version)}, end, progress)
 
     def remove(self, version: Version, but: frozenset[str] = frozenset()) -> None:
         """Delete a version's objects; see `Platform`."""
@@ -116,7 +110,7 @@ class Kubernetes:
                     self.cluster.delete(one["kind"], one["metadata"]["name"])
         except DeploymentError as error:
             name = object_name(version.model, version.version)
-            kinds = "statefulset,deployment,service,poddisruptionbudget,networkpolicy"
+            kinds = "statefulset,service,poddisruptionbudget,networkpolicy"
             raise DeploymentError(
                 f"{error}; what is left goes with `kubectl -n {self.place.namespace} delete "
                 f"{kinds} -l {VERSION_LABEL}={name}`"
@@ -125,17 +119,14 @@ class Kubernetes:
     def runs(self, version: Version) -> bool:
         """Say whether a version is recorded at the addresses that it has here."""
         name = object_name(version.model, version.version)
-        return version.router_url == router_url(self.hosts, name)
+        urls = [replica_url(self.hosts, name, index) for index in range(len(version.replicas))]
+        return urls != [] and [one.url for one in version.replicas] == urls
 
     def _replicas(self, version: Version) -> list[dict[str, Any]]:
         return replica_objects(version, self.place, self._source(version.folder))
 
     def _all(self, version: Version) -> list[dict[str, Any]]:
-        return [
-            *policies(version, self.place),
-            *self._replicas(version),
-            *router_objects(version, self.place),
-        ]
+        return [*policies(version, self.place), *self._replicas(version)]
 
     def _source(self, folder: Path) -> PurePosixPath:
         """Return where the weights lie in the home, as a pod sees it."""

@@ -5,7 +5,7 @@ from typing import Any
 from ftdm_assets.cluster.pods import state, statuses
 from serving.kubernetes.cluster import Cluster
 from serving.kubernetes.naming import PART_LABEL
-from serving.kubernetes.routers import ORCHESTRATOR
+from serving.kubernetes.policies import ORCHESTRATOR
 
 _LIVES = 3
 _CRASHES = "CrashLoopBackOff"

@@ -7,7 +7,7 @@ Invariants:
   changed by whoever can write to the store;
 - a pod sees of the home the weights, the evidence and the trusted keys, all read only, and none of
   the records that a model was trained on;
-- vLLM is reached by this version's routers and by whoever rolls out, by nobody else.
+- vLLM is reached by the gateway and by whoever rolls out, by nobody else (`policies`).
 """
 
 import math
@@ -31,6 +31,7 @@ from serving.kubernetes.objects import (
     selector,
 )
 from serving.kubernetes.place import Place
+from serving.sleep import with_sleep_mode
 from serving.versions import Version
 
 BRING, SERVE = "bring", "engine"
@@ -63,7 +64,7 @@ def replica_objects(version: Version, place: Place, source: PurePosixPath) -> li
 def _headless(version: Version) -> dict[str, Any]:
     return {
         "clusterIP": "None",
-        # An address must not change its meaning with a pod's health: the router looks at that.
+        # An address must not change its meaning with a pod's health: the gateway looks at that.
         "publishNotReadyAddresses": True,
         "selector": selector(version, ENGINE),
         "ports": [{"name": "http", "port": ENGINE_PORT, "targetPort": ENGINE_PORT}],
@@ -128,6 +129,8 @@ def _serve(version: Version, place: Place) -> dict[str, Any]:
         max_model_len=version.max_model_len,
         dtype=version.dtype,
     )
+    if version.replicas[0].sleeps:
+        engine = with_sleep_mode(engine)
     first = (PYTHON, "-I", str(CODE / "serving/admitted.py"))
     asked = replace(version, folder=Path(_MODEL))
     command = guarded_command(first, Path(HOME), Path(HOME / "trust"), asked, engine.argv)
