@@ -4,13 +4,14 @@ Run as `python -m bench.faults FOLDER [--callers 4] [--seconds 4]`; FOLDER holds
 base one: `python -m gpu_steps.prepare_base`). Two real replicas of it are started as production
 starts them, in a home of its own that is gone afterwards; nothing vouches for the model, so
 admission is left out. A row for each fault: requests around it, failed ones, the longest, seconds
-from the fault until the replica was out of its router's rotation, and how long it was out (`-`: it
-never was; a router that is killed says nothing for a moment).
+from the fault until the replica was out of rotation, and how long it was out (`-`: it never was; a
+gateway that is killed says nothing for a moment).
 A gateway that is killed breaks off what it has in flight; whom nobody listened to is not counted.
 """
 
 import argparse
 import os
+import re
 import signal
 import tempfile
 import threading
@@ -22,8 +23,8 @@ from pathlib import Path
 
 from serving import stack
 from serving.deployment import start_version
-from serving.engine import engine_command
-from serving.health import free_port, get_json
+from serving.engine import HOST, engine_command
+from serving.health import free_port, get_text
 from serving.supervision import Program
 from serving.versions import Version
 from tests.serving.serving_support import MODEL, VOUCHED, Load, Running, fake_engine, promote
@@ -42,11 +43,11 @@ class Bench:
     seconds: float
 
     def rotated(self) -> bool:
-        """Say whether the router sends requests to the first replica."""
-        _, found = get_json(f"{self.version.router_url}/workers")
-        entries = found.get("workers", []) if isinstance(found, dict) else []
-        url = self.version.replicas[0].url
-        return any(one["url"] == url and one["status"] == "ready" for one in entries)
+        """Say whether the gateway sends requests to the first replica."""
+        _, metrics = get_text(f"http://{HOST}:{self.running.ports.metrics}/metrics")
+        name = re.escape(self.version.replicas[0].name)
+        found = re.search(rf'^ftdm_replica_in_rotation\{{.*"{name}".*\}} (\S+)$', metrics, re.M)
+        return found is not None and float(found[1]) == 1
 
     def measure(self, name: str, harm: Callable[[], None], mend: Callable[[], None]) -> None:
         """Do harm under load, mend it, wait until all is as it was, and print a row."""
@@ -176,7 +177,6 @@ def measure_all(bench: Bench) -> None:
         pass
 
     bench.measure("nothing", nothing, nothing)
-    bench.measure("router killed", bench.signal(f"{MODEL}-v0001-router", killed), nothing)
     bench.measure("cache killed", bench.signal(stack.CACHE, killed), nothing)
     bench.measure(
         "cache hung", bench.signal(stack.CACHE, stopped), bench.signal(stack.CACHE, goes_on)

@@ -28,7 +28,7 @@ from serving.health import free_port
 from serving.home import DATABASE_VARIABLE
 from serving.local_key import local_key
 from serving.pointer import PointerStore
-from serving.versions import Version
+from serving.versions import Replica, Version
 
 MODEL = "bench"
 # Requests a second; 0 is as many as are answered.
@@ -52,7 +52,7 @@ def our_gateway(folder: Path, upstream: str, database: str = "") -> Iterator[Tar
     digest = file_digest(Path(__file__))
     version = Version(
         *(MODEL, f"{MODEL}-v0001", digest, folder, "served", 2048, "bfloat16"),
-        router_url=upstream,
+        replicas=(Replica("upstream", upstream, 0, None),),
         state="ready",
     )
     with PointerStore(folder) as store:

@@ -33,7 +33,7 @@ from serving import stack
 from serving.health import get_json
 from serving.local_key import local_key
 from serving.pointer import PointerStore
-from serving.versions import Version
+from serving.versions import Replica, Version
 
 MODEL, QUESTIONS, REPLICA_S = "bench", 200, 0.02
 GATEWAY, CACHE, METRICS, REPLICA = 18321, 18379, 18323, 18400
@@ -117,7 +117,10 @@ def replica() -> Starlette:
         usage = {"prompt_tokens": 120, "completion_tokens": 4, "total_tokens": 124}
         return JSONResponse({**head, "choices": [choice], "usage": usage})
 
-    return Starlette(routes=[Route(CHAT, complete, methods=["POST"])])
+    async def models(_: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [{"id": "served"}]})
+
+    return Starlette(routes=[Route(CHAT, complete, methods=["POST"]), Route("/v1/models", models)])
 
 
 @contextmanager
@@ -129,7 +132,7 @@ def serving(home: Path) -> Iterator[psutil.Process]:
         store.record_version(
             Version(
                 *(MODEL, f"{MODEL}-v0001", "0" * 64, home, "served", 2048, "bfloat16"),
-                router_url=f"http://127.0.0.1:{REPLICA}",
+                replicas=(Replica("replica", f"http://127.0.0.1:{REPLICA}", REPLICA, None),),
                 state="ready",
             )
         )

@@ -27,7 +27,7 @@ from serving.pointer import PointerStore
 from serving.versions import Version
 from tests.graph.samples import model_folder
 from tests.serving.serving_support import VOUCHED
-from tests.serving.warm_router import warm_router
+from tests.serving.warm_replica import warm_replica
 
 CHECKS = {
     ("golden_set", "verified"),
@@ -160,18 +160,19 @@ def _register(reading: Reading, tools: Tools) -> Built:
     return Built(document, facts={"version": version, "merged": merged})
 
 
-def ready_version(reading: Reading, document: Mapping[str, Any], router: str = "") -> Version:
+def ready_version(reading: Reading, document: Mapping[str, Any], url: str = "") -> Version:
     """Return a registered version as one whose replicas answer."""
     folder, name = reading.store.find("model", document["digest"]).path, reading.model.name
     version, digest = document["version"], document["digest"]
-    return Version(name, version, digest, folder, name, 1, "float32", router, state="ready")
+    made = version_at(url, name, version, name, folder=folder)
+    return replace(made, digest=digest, replicas=made.replicas if url else ())
 
 
 def _deploy(reading: Reading, tools: Tools, before_taking_over: Callable[[], Any]) -> Built:
     registered = reading.document("registered_version")
-    with warm_router() as router:
+    with warm_replica() as replica:
         with PointerStore(reading.home) as pointers:
-            pointers.record_version(ready_version(reading, registered, router.url))
+            pointers.record_version(ready_version(reading, registered, replica.url))
         before_taking_over()
         move = release.take_over(reading, tools, registered["version"], VOUCHED)
     task = release.scores_of(reading, reading.manifest("registered_version"))["task"]

@@ -23,7 +23,7 @@ from ftdm_assets.registries.mlflow_registry import RegistryError
 from ftdm_assets.settings import parse_settings
 from serving.admission import AdmissionError
 from serving.deployment import VersionSpec, start_version
-from serving.health import healthy_replicas
+from serving.health import answering
 from serving.pointer import PointerStore
 from serving.supervision import Supervisor
 from serving.versions import CacheTerms, Version
@@ -201,7 +201,7 @@ def test_the_job_starts_what_is_not_warm_and_tells_the_lineage(
         done = rollback_job(stage.graph).execute_in_process(instance=instance)
         with PointerStore(stage.reading.home) as pointers:
             current = pointers.resolve("demo")
-        assert healthy_replicas(current.router_url) == len(current.replicas) == 2
+        assert answering(current) == len(current.replicas) == 2
     finally:
         Supervisor(stage.reading.home).shutdown(timeout_s=0.5)
     assert done.success

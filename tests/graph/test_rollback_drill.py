@@ -11,11 +11,10 @@ from ftdm_assets.graph.evidence import DEPLOYED
 from ftdm_assets.graph.plan import Built, Outcome
 from ftdm_assets.graph.rollback_drill import DRILL, drilled, schedules
 from serving.pointer import PointerStore
-from serving.versions import Version
 from tests.graph.samples import model_folder
 from tests.graph.stage import Stage
-from tests.serving.serving_support import VOUCHED, digest_of, unasked
-from tests.serving.warm_router import warm_router
+from tests.serving.serving_support import VOUCHED, unasked
+from tests.serving.warm_replica import warm_replica
 
 PREVIOUS, CURRENT = "demo-v0001", "demo-v0002"
 
@@ -33,12 +32,7 @@ def stage(tmp_path: Path) -> Stage:
 def in_production(stage: Stage, url: str, *versions: str) -> None:
     with PointerStore(stage.reading.home) as store:
         for full in versions:
-            version = Version(
-                *("demo", full, digest_of(full), Path("/models"), "served", 2048, "bfloat16"),
-                router_url=url,
-                state="ready",
-            )
-            store.record_version(version)
+            store.record_version(version_at(url, "demo", full, "served"))
             store.promote("demo", full, by="t", reason="r", admit=unasked)
 
 
@@ -48,11 +42,11 @@ def judged(stage: Stage, document: dict[str, Any]) -> Outcome:
 
 
 def test_a_drill_is_measured_with_a_golden_example(stage: Stage) -> None:
-    with warm_router() as router:
-        in_production(stage, router.url, PREVIOUS, CURRENT)
+    with warm_replica() as replica:
+        in_production(stage, replica.url, PREVIOUS, CURRENT)
         document = drilled(stage.reading, VOUCHED)
     assert (document["outcome"], document["version"]) == ("measured", CURRENT)
-    assert [body["messages"] for body in router.asked] == [
+    assert [body["messages"] for body in replica.asked] == [
         [{"role": "user", "content": "hello"}]
     ] * 2
     outcome = judged(stage, document)
@@ -71,8 +65,8 @@ def test_without_a_previous_version_the_drill_says_so_and_passes(stage: Stage) -
 
 
 def test_a_rollback_that_would_have_failed_fails_the_check(stage: Stage) -> None:
-    with warm_router() as router:
-        in_production(stage, router.url, PREVIOUS, CURRENT)
+    with warm_replica() as replica:
+        in_production(stage, replica.url, PREVIOUS, CURRENT)
         made = stage.build(DRILL)
     assert made.facts["outcome"] == "failed"
     outcome = stage.judge(DRILL, "within_seconds")

@@ -12,7 +12,7 @@ from serving.pointer import PointerStore
 from serving.versions import Replica, Version
 from tests.graph.stage import Stage
 from tests.serving.serving_support import digest_of
-from tests.serving.warm_router import WarmRouter, warm_router
+from tests.serving.warm_replica import WarmReplica, warm_replica
 
 EXAMPLES = [Example(f"g{number:02d}", "text", "label", "") for number in range(30)]
 
@@ -34,7 +34,7 @@ def test_it_fills_up_with_others() -> None:
     assert len(taken) == SMOKE_EXAMPLES
 
 
-def _recorded(stage: Stage, *replicas: WarmRouter) -> Version:
+def _recorded(stage: Stage, *replicas: WarmReplica) -> Version:
     version = Version(
         *("demo", "demo-v0001", digest_of("demo"), Path("/m"), "demo@v0001-x", 2048, "bfloat16"),
         replicas=tuple(
@@ -49,7 +49,7 @@ def _recorded(stage: Stage, *replicas: WarmRouter) -> Version:
 def test_each_replica_is_asked_for_its_own_name_and_judged_by_itself(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
     examples = [Example(f"g{number}", f"text {number}", "a", "") for number in range(3)]
-    with warm_router() as good, warm_router() as bad:
+    with warm_replica() as good, warm_replica() as bad:
         bad.says = "b"
         version = _recorded(stage, good, bad)
         found = correct_of_each(stage.reading, version.version, examples)

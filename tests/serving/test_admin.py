@@ -12,9 +12,9 @@ from serving.api_keys import Grant, KeyStore
 from serving.gateway import GatewaySettings, create_app
 from serving.health import free_port
 from serving.pointer import PointerStore
-from serving.versions import State, Version
-from tests.serving.serving_support import MODEL, Vouched, bearer, digest_of, unasked
-from tests.serving.warm_router import warm_router
+from serving.versions import State
+from tests.serving.serving_support import MODEL, Vouched, bearer, unasked
+from tests.serving.warm_replica import warm_replica
 
 BY_HAND = {"model": MODEL, "reason": "worse answers"}
 
@@ -28,28 +28,23 @@ class Refusing(Vouched):
 
 
 @pytest.fixture(scope="module")
-def router() -> Iterator[str]:
-    with warm_router() as one:
+def replica() -> Iterator[str]:
+    with warm_replica() as one:
         yield one.url
 
 
-def put(store: PointerStore, number: int, router: str, state: State = "ready") -> None:
+def put(store: PointerStore, number: int, replica: str, state: State = "ready") -> None:
     full = f"{MODEL}-v{number:04d}"
-    version = Version(
-        *(MODEL, full, digest_of(full), Path("/models"), "served", 2048, "bfloat16"),
-        router_url=router,
-        state=state,
-    )
-    store.record_version(version)
+    store.record_version(version_at(replica, MODEL, full, "served", state=state))
 
 
 @pytest.fixture
-def home(tmp_path: Path, router: str) -> Path:
+def home(tmp_path: Path, replica: str) -> Path:
     with PointerStore(tmp_path) as store:
         for number in (1, 2):
-            put(store, number, router)
+            put(store, number, replica)
             store.promote(MODEL, f"v000{number}", by="t", reason="r", admit=unasked)
-        put(store, 3, router)
+        put(store, 3, replica)
     return tmp_path
 
 

@@ -18,7 +18,7 @@ from serving.pointer import PointerStore
 from serving.versions import Replica, Version
 from tests.provenance.sealed import AT, SHORT, Sealed, sealed
 from tests.serving.serving_support import Running, fake_engine, unasked
-from tests.serving.warm_router import warm_router
+from tests.serving.warm_replica import warm_replica
 
 FIRST, SECOND = "demo-v0001", "demo-v0002"
 
@@ -101,21 +101,18 @@ def place(tmp_path: Path) -> Place:
 
 
 @pytest.fixture(scope="module")
-def router() -> Iterator[str]:
-    """The address of a router that counts two replicas."""
-    with warm_router() as one:
+def replica() -> Iterator[str]:
+    """The address of one that answers."""
+    with warm_replica() as one:
         yield one.url
 
 
-def warm(place: Place, made: Sealed, router: str) -> Version:
+def warm(place: Place, made: Sealed, replica: str) -> Version:
     """Record a version as one that was admitted, started and answers."""
     spec = place.spec(made)
     StoreAdmission(place.home).to_start(spec)
-    version = Version(
-        *(spec.model, spec.version, spec.digest, spec.folder, "served", 2048, "bfloat16"),
-        router_url=router,
-        state="ready",
-    )
+    made = version_at(replica, spec.model, spec.version, "served", folder=spec.folder)
+    version = replace(made, digest=spec.digest)
     with PointerStore(place.home) as store:
         return store.record_version(version)
 
@@ -125,9 +122,9 @@ def promote(place: Place, version: str) -> None:
     moves.promote(place.home, "demo", version, by="ana", reason="r", admission=admission)
 
 
-def test_what_verifies_is_admitted_and_moved_to(place: Place, router: str) -> None:
+def test_what_verifies_is_admitted_and_moved_to(place: Place, replica: str) -> None:
     for made in (place.first, place.second):
-        warm(place, made, router)
+        warm(place, made, replica)
     promote(place, FIRST)
     promote(place, SECOND)
     admission = StoreAdmission(place.home)
@@ -155,9 +152,9 @@ def test_a_start_is_refused_before_anything_runs(
 
 @tampered
 def test_a_promotion_is_refused(
-    place: Place, router: str, tamper: Callable[[Place], None], told: str
+    place: Place, replica: str, tamper: Callable[[Place], None], told: str
 ) -> None:
-    warm(place, place.second, router)
+    warm(place, place.second, replica)
     tamper(place)
     with pytest.raises(AdmissionError, match=told):
         promote(place, SECOND)
@@ -167,10 +164,10 @@ def test_a_promotion_is_refused(
 
 @tampered
 def test_a_rollback_is_refused(
-    place: Place, router: str, tamper: Callable[[Place], None], told: str
+    place: Place, replica: str, tamper: Callable[[Place], None], told: str
 ) -> None:
     for made in (place.second, place.first):
-        warm(place, made, router)
+        warm(place, made, replica)
         promote(place, str(made.root.manifest.facts["version"]))
     tamper(place)
     admission = StoreAdmission(place.home)
@@ -181,9 +178,9 @@ def test_a_rollback_is_refused(
 
 
 def test_a_move_hashes_the_weights_again_only_if_their_files_changed(
-    place: Place, router: str, monkeypatch: pytest.MonkeyPatch
+    place: Place, replica: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    version = warm(place, place.second, router)
+    version = warm(place, place.second, replica)
     hashed: list[Path] = []
 
     def hash_none(folder: Path, *_: object) -> str:

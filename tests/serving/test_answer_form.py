@@ -90,8 +90,7 @@ def test_a_wish_is_on_or_off() -> None:
 
 
 def test_the_gateway_adds_the_form_and_says_so(bench: Bench) -> None:
-    url = put(bench.home, bench.two_url, form=SCHEMA).router_url
-    assert url == bench.two_url
+    put(bench.home, bench.two_url, form=SCHEMA)
     answer = bench.ask(chat(temperature=0))
     (body,) = bench.two.bodies
     # The very bytes: an answer's keys come in the order of the schema's.

@@ -22,8 +22,8 @@ from serving.cold import ColdStartError
 from serving.deployment import VersionSpec, retire_others
 from serving.errors import ApiError
 from serving.gateway import GatewaySettings, create_app
-from serving.health import answers_chat, free_port, healthy_replicas
-from serving.versions import Move, PointerError, Replica, Version
+from serving.health import answering, answers_chat, free_port
+from serving.versions import Move, PointerError, Version
 from tests.serving.serving_support import (
     MODEL,
     VOUCHED,
@@ -35,7 +35,7 @@ from tests.serving.serving_support import (
     promote,
     unasked,
 )
-from tests.serving.warm_router import warm_router
+from tests.serving.warm_replica import warm_replica
 
 V1, V2, V3 = (f"{MODEL}-v000{number}" for number in (1, 2, 3))
 
@@ -51,13 +51,13 @@ def _fake_engines(monkeypatch: pytest.MonkeyPatch) -> None:
 def third(tmp_path: Path) -> Iterator[Running]:
     """Version 3 is current, version 2 is warm, version 1 is recorded and stopped.
 
-    Nothing is supervised yet: a router in this process stands in for those that are up.
+    Nothing is supervised yet: a replica in this process stands in for those that are up.
     """
     one = Running(tmp_path / "home", stack.Ports())
-    with warm_router() as router:
+    with warm_replica() as replica:
         with one.store() as store:
             for version in ("v0001", "v0002", "v0003"):
-                store.record_version(recorded(one.spec(version), router.url))
+                store.record_version(recorded(one.spec(version), replica.url))
                 store.promote(MODEL, version, by="t", reason="r", admit=unasked)
             store.set_state(MODEL, "v0001", "stopped")
         try:
@@ -66,13 +66,10 @@ def third(tmp_path: Path) -> Iterator[Running]:
             one.supervisor.shutdown(timeout_s=0.5)
 
 
-def recorded(spec: VersionSpec, router_url: str) -> Version:
-    return Version(
-        *(spec.model, spec.version, spec.digest, spec.folder, "served", 2048, "bfloat16"),
-        router_url=router_url,
-        replicas=(Replica(f"{spec.version}-replica-0", "http://127.0.0.1:1", 1, None),),
-        state="ready",
-    )
+def recorded(spec: VersionSpec, url: str) -> Version:
+    made = version_at(url, spec.model, spec.version, "served", folder=spec.folder)
+    one = replace(made.replicas[0], name=f"{spec.version}-replica-0", port=1)
+    return replace(made, digest=spec.digest, replicas=(one,))
 
 
 def rollback(running: Running, to: str | None = None, **more: Any) -> cold.RolledBack:
@@ -126,7 +123,7 @@ def test_a_previous_version_that_died_is_started_again(third: Running) -> None:
         store.record_version(replace(died, replicas=died.replicas * 2))
     assert rollback(third).move.to_version == V2
     version = version_of(third, "v0002")
-    assert healthy_replicas(version.router_url) == len(version.replicas) == 2
+    assert answering(version) == len(version.replicas) == 2
     assert pointer(third) == (V2, V3)
 
 
@@ -157,10 +154,10 @@ def test_a_first_answer_names_the_version(running: Running) -> None:
     url = version.replicas[0].url
     assert answers_chat(url, version.served_name)
     assert not answers_chat(url, "another")
-    with warm_router() as router:
-        router.status = 500
-        assert not answers_chat(router.url, "served")
-    assert not answers_chat(router.url, "served")
+    with warm_replica() as replica:
+        replica.status = 500
+        assert not answers_chat(replica.url, "served")
+    assert not answers_chat(replica.url, "served")
 
 
 def test_only_what_was_in_production_is_gone_back_to(running: Running) -> None:

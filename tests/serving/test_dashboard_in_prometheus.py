@@ -109,7 +109,7 @@ def test_every_query_finds_data_and_the_rules_are_evaluated(
         until(lambda: alerting(url) >= {"FtdmCallsFail"})
         assert not alerting(url) & {"FtdmCacheDown", "FtdmNoReplica", "FtdmReplicaOut"}
         running.supervisor.remove("cache")
-        running.supervisor.remove(f"{MODEL}-v0002-router")
+        running.supervisor.remove(f"{MODEL}-v0002-replica-0")
         until(lambda: alerting(url) >= {"FtdmCacheDown", "FtdmNoReplica", "FtdmReplicaOut"})
 
 

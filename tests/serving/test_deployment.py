@@ -8,7 +8,7 @@ import pytest
 
 from serving import deployment, stack
 from serving.deployment import DeploymentError, retire_others, stop_version
-from serving.health import healthy_replicas, serves
+from serving.health import answering, serves
 from serving.home import Home
 from serving.versions import CacheTerms, PointerError
 from tests.serving.serving_support import (
@@ -38,7 +38,7 @@ def test_a_version_is_ready_when_all_of_it_answers(running: Running) -> None:
     assert version.served_name == f"{MODEL}@v0001-{version.digest[:12]}"
     assert len(version.replicas) == 2
     assert all(serves(one.url, version.served_name) for one in version.replicas)
-    assert healthy_replicas(version.router_url) == 2
+    assert answering(version) == 2
     assert any("is ready after" in line for line in said)
     with running.store() as store:
         assert store.version(MODEL, "v0001") == version
@@ -71,7 +71,7 @@ def test_starting_again_waits_for_a_replica_on_its_way_back(running: Running) ->
     assert again.version == first.version
     assert running.pid(names[1]) == before[1]
     assert running.pid(names[0]) != before[0]
-    assert healthy_replicas(first.version.router_url) == 2
+    assert answering(first.version) == 2
 
 
 def test_a_start_that_fails_stops_everything_and_shows_the_log(running: Running) -> None:
@@ -146,7 +146,7 @@ def test_a_rollback_to_a_dead_version_is_refused(running: Running) -> None:
     running.put("v0001", replicas=1)
     running.put("v0002", replicas=1)
     rollback(running.home, MODEL, by="t", reason="warm")
-    running.supervisor.remove(f"{MODEL}-v0002-router")
+    running.supervisor.remove(f"{MODEL}-v0002-replica-0")
     with pytest.raises(PointerError, match="No replica of support_tickets-v0002 answers"):
         rollback(running.home, MODEL, by="t", reason="cold")
 
@@ -155,12 +155,7 @@ def test_two_models_live_side_by_side(running: Running) -> None:
     running.put("v0001", replicas=1)
     running.put("v0001", replicas=1, model="orders")
     with running.store() as store:
-        ports = [
-            int(url.rsplit(":", 1)[1])
-            for one in store.versions()
-            for url in (one.router_url, one.replicas[0].url)
-        ]
-        assert len(set(ports)) == 4
+        assert len({one.replicas[0].port for one in store.versions()}) == 2
         assert store.resolve("orders").model == "orders"
 
 

@@ -112,7 +112,7 @@ def test_a_stack_shows_its_calls_its_pointer_and_its_replicas(running: Running) 
     for name in ("ftdm_replicas", "ftdm_replicas_healthy"):
         assert values(families, name) == {(MODEL, first): 1, (MODEL, second): 1}
     assert values(families, "ftdm_cache_up") == {(): 1}
-    running.supervisor.remove(f"{first}-router")
+    running.supervisor.remove(f"{first}-replica-0")
     running.supervisor.remove("cache")
     Home.at(running.home).request_log.unlink()
     refused = httpx.post(f"{running.url}/v1/chat/completions", json=chat, headers=key)

@@ -81,7 +81,9 @@ def test_what_cannot_does_not(other: dict[str, Any]) -> None:
 def test_versions_are_told_apart(other: Version) -> None:
     assert apart() != apart(version=other)
     # Where it runs, and under which terms, changes no answer.
-    assert apart() == apart(version=replace(VERSION, router_url="x", cache=CacheTerms(ttl_s=1)))
+    assert apart() == apart(
+        version=replace(VERSION, replicas=(Replica("x", "x", 1, None),), cache=CacheTerms(ttl_s=1))
+    )
 
 
 def test_paths_are_told_apart() -> None:

@@ -18,7 +18,7 @@ import pytest
 from serving import stack
 from serving.deployment import start_version
 from serving.engine import EngineError, serving_python
-from serving.health import free_port, healthy_replicas, serves
+from serving.health import answering, free_port, serves
 from tests.serving.serving_support import (
     MODEL,
     VOUCHED,
@@ -155,7 +155,7 @@ def test_the_whole_of_serving_on_real_replicas(real: Running, models: tuple[Path
         while real.pid(name) in (0, first) or not serves(url, version.served_name):
             assert time.monotonic() < end, real.supervisor.log_tail(name)
             time.sleep(0.5)
-        while healthy_replicas(version.router_url) < 2:
+        while answering(version) < 2:
             assert time.monotonic() < end, real.supervisor.log_tail(name)
             time.sleep(0.5)
     assert load.failures() == []

@@ -194,7 +194,7 @@ def test_an_engine_without_sleep_mode_is_told(
 
 def test_a_version_of_before_sleep_mode_is_read(tmp_path: Path) -> None:
     replica = Replica("one", "http://127.0.0.1:1", 1, (0, 1), sleeps=True)
-    version = Version(MODEL, V1, "0" * 64, tmp_path, "served", 2048, "bfloat16", "", (replica,))
+    version = Version(MODEL, V1, "0" * 64, tmp_path, "served", 2048, "bfloat16", (replica,))
     row = list(version_row(version))
     assert version_from(tuple(row)) == version
     row[8] = str(row[8]).replace(', "sleeps": true', "")

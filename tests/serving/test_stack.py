@@ -35,7 +35,7 @@ def test_status_names_what_is_wrong(running: Running) -> None:
     running.put("v0001", replicas=1)
     running.put("v0002", replicas=1)
     assert stack.status(running.home, ports=running.ports).healthy
-    running.supervisor.remove("support_tickets-v0001-router")
+    running.supervisor.remove("support_tickets-v0001-replica-0")
     running.supervisor.remove("gateway")
     status = stack.status(running.home, ports=running.ports)
     assert not status.healthy

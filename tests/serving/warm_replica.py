@@ -1,4 +1,4 @@
-"""Stands in for a router in front of two replicas that answer, in this process."""
+"""A replica in this process, of whatever version: `URL/NAME` serves NAME (`as_replica`)."""
 
 import json
 import time
@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from urllib.parse import unquote
 
 
-class WarmRouter(ThreadingHTTPServer):
-    """Counts two replicas, and answers every chat completion after `pause_s` seconds."""
+class WarmReplica(ThreadingHTTPServer):
+    """Answers every chat completion after `pause_s` seconds, under the name that it is asked for."""
 
     daemon_threads = True
     pause_s = 0.0
@@ -26,10 +27,12 @@ class WarmRouter(ThreadingHTTPServer):
 
 
 class _Answer(BaseHTTPRequestHandler):
-    server: WarmRouter
+    server: WarmReplica
 
     def do_GET(self) -> None:
-        self._send(200, {"healthy_workers": 2})
+        name, _, path = self.path.removeprefix("/").partition("/")
+        names = [{"id": unquote(name)}] if path == "v1/models" else []
+        self._send(200, {"object": "list", "data": names})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -52,12 +55,12 @@ class _Answer(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def warm_router() -> Iterator[WarmRouter]:
+def warm_replica() -> Iterator[WarmReplica]:
     """Run one on a free port."""
-    router = WarmRouter()
-    Thread(target=router.serve_forever, args=(0.01,)).start()
+    replica = WarmReplica()
+    Thread(target=replica.serve_forever, args=(0.01,)).start()
     try:
-        yield router
+        yield replica
     finally:
-        router.shutdown()
-        router.server_close()
+        replica.shutdown()
+        replica.server_close()
