@@ -44,6 +44,8 @@ _ANSWER = json.dumps(
             }
         ],
         "usage": {"prompt_tokens": 40, "completion_tokens": 4, "total_tokens": 44},
+        # The same answer for every path, so also to who asks it for its identity.
+        "data": [{"id": "served"}],
     }
 ).encode()
 

@@ -26,6 +26,7 @@ from ftdm_assets.model_folder import ModelFolder
 from serving.pointer import PointerStore
 from serving.versions import Version
 from tests.graph.samples import model_folder
+from tests.serving.as_replica import version_at
 from tests.serving.serving_support import VOUCHED
 from tests.serving.warm_replica import warm_replica
 

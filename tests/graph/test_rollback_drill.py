@@ -13,6 +13,7 @@ from ftdm_assets.graph.rollback_drill import DRILL, drilled, schedules
 from serving.pointer import PointerStore
 from tests.graph.samples import model_folder
 from tests.graph.stage import Stage
+from tests.serving.as_replica import version_at
 from tests.serving.serving_support import VOUCHED, unasked
 from tests.serving.warm_replica import warm_replica
 

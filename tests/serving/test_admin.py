@@ -13,6 +13,7 @@ from serving.gateway import GatewaySettings, create_app
 from serving.health import free_port
 from serving.pointer import PointerStore
 from serving.versions import State
+from tests.serving.as_replica import version_at
 from tests.serving.serving_support import MODEL, Vouched, bearer, unasked
 from tests.serving.warm_replica import warm_replica
 

@@ -4,7 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from serving.health import free_port
 from serving.pointer import PointerStore
 from serving.versions import Replica, Version
 from tests.provenance.sealed import AT, SHORT, Sealed, sealed
+from tests.serving.as_replica import version_at
 from tests.serving.serving_support import Running, fake_engine, unasked
 from tests.serving.warm_replica import warm_replica
 

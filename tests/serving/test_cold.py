@@ -24,6 +24,7 @@ from serving.errors import ApiError
 from serving.gateway import GatewaySettings, create_app
 from serving.health import answering, answers_chat, free_port
 from serving.versions import Move, PointerError, Version
+from tests.serving.as_replica import version_at
 from tests.serving.serving_support import (
     MODEL,
     VOUCHED,

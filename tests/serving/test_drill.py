@@ -10,6 +10,7 @@ from serving.drill import Drill, DrillError, NothingToDrillError, drill
 from serving.health import free_port
 from serving.pointer import PointerStore
 from serving.versions import PointerError
+from tests.serving.as_replica import version_at
 from tests.serving.databases import both
 from tests.serving.serving_support import MODEL, VOUCHED, Vouched, unasked
 from tests.serving.warm_replica import WarmReplica, warm_replica

@@ -7,6 +7,7 @@ import pytest
 
 from serving.api_keys import Grant, KeyStore
 from serving.local_key import local_key
+from tests.serving import openai_calls
 from tests.serving.serving_support import MODEL, Running
 
 
@@ -44,6 +45,13 @@ def test_everything_a_caller_does(client: openai.OpenAI) -> None:
 
     assert [one.id for one in client.models.list()] == [MODEL, f"{MODEL}@v0001"]
     assert client.models.retrieve(MODEL).owned_by == "ftdm"
+
+
+def test_the_usual_clients_need_only_the_address(running: Running) -> None:
+    running.put("v0001", replicas=1)
+    told = openai_calls.calls(f"{running.url}/v1", local_key(running.home), MODEL, "words=3", 3)
+    assert {one.strip() for one in told.values()} == {"w0 w1 w2"}
+    assert set(told) >= {"chat", "langchain", "langchain stream"}
 
 
 def test_errors_have_the_clients_own_types(running: Running, client: openai.OpenAI) -> None:

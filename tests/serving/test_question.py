@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from serving.errors import ApiError
 from serving.question import may_be_kept, told_apart, wish_of
-from serving.versions import CacheTerms, Version
+from serving.versions import CacheTerms, Replica, Version
 from tests.serving.cache_support import CHAT, chat
 from tests.serving.serving_support import MODEL, digest_of
 
@@ -81,9 +81,8 @@ def test_what_cannot_does_not(other: dict[str, Any]) -> None:
 def test_versions_are_told_apart(other: Version) -> None:
     assert apart() != apart(version=other)
     # Where it runs, and under which terms, changes no answer.
-    assert apart() == apart(
-        version=replace(VERSION, replicas=(Replica("x", "x", 1, None),), cache=CacheTerms(ttl_s=1))
-    )
+    elsewhere = (Replica("x", "x", 1, None),)
+    assert apart() == apart(version=replace(VERSION, replicas=elsewhere, cache=CacheTerms(ttl_s=1)))
 
 
 def test_paths_are_told_apart() -> None:

@@ -19,6 +19,9 @@ from serving import stack
 from serving.deployment import start_version
 from serving.engine import EngineError, serving_python
 from serving.health import answering, free_port, serves
+from serving.local_key import local_key
+from serving.versions import Version
+from tests.serving import engine_errors, openai_calls
 from tests.serving.serving_support import (
     MODEL,
     VOUCHED,
@@ -122,6 +125,18 @@ def check_cache(running: Running) -> None:
         assert whole.json()["choices"][0]["finish_reason"] == "length"
 
 
+def check_calls(running: Running, version: Version) -> None:
+    """The usual clients' calls are answered, all with the same greedy text, and errors pass."""
+    key = local_key(running.home)
+    told = openai_calls.calls(f"{running.url}/v1", key, MODEL, "Name a sea.", 5)
+    del told["completion"]  # It has no template.
+    assert len(set(told.values())) == 1
+    through = engine_errors.refused(running.url, MODEL, running.headers)
+    direct = engine_errors.refused(version.replicas[0].url, version.served_name, {})
+    assert through == direct
+    assert {status for status, _ in direct.values()} <= {400, 422}
+
+
 def text(answer: dict[str, Any]) -> str:
     return str(answer["choices"][0]["message"]["content"])
 
@@ -139,6 +154,7 @@ def test_the_whole_of_serving_on_real_replicas(real: Running, models: tuple[Path
     assert {one["model"] for one in plain} == {version.served_name}
 
     check_cache(real)
+    check_calls(real, version)
 
     # The taxonomy can be enforced: unknown fields reach vLLM.
     choice = ask(real, structured_outputs={"choice": ["Baltic", "North"]}, max_tokens=8)

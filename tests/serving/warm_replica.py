@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 
 class WarmReplica(ThreadingHTTPServer):
-    """Answers every chat completion after `pause_s` seconds, under the name that it is asked for."""
+    """Answers every chat completion after `pause_s` seconds, under the name that it was asked."""
 
     daemon_threads = True
     pause_s = 0.0
