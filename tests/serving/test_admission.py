@@ -112,8 +112,8 @@ def warm(place: Place, made: Sealed, replica: str) -> Version:
     """Record a version as one that was admitted, started and answers."""
     spec = place.spec(made)
     StoreAdmission(place.home).to_start(spec)
-    made = version_at(replica, spec.model, spec.version, "served", folder=spec.folder)
-    version = replace(made, digest=spec.digest)
+    here = version_at(replica, spec.model, spec.version, "served", folder=spec.folder)
+    version = replace(here, digest=spec.digest)
     with PointerStore(place.home) as store:
         return store.record_version(version)
 
