@@ -73,9 +73,13 @@ def admin_routes(home: Path, admission: Admission) -> list[Route]:
         check_model(key, model)
         return JSONResponse(begun.of(model).document())
 
+    begin = _endpoint(rollback)
+
+    async def rollbacks(request: Request) -> Response:
+        return await (begin if request.method == "POST" else status)(request)
+
     return [
-        Route("/admin/rollback", _endpoint(rollback), methods=["POST"]),
-        Route("/admin/rollback", status, methods=["GET"]),
+        Route("/admin/rollback", rollbacks, methods=["GET", "POST"]),
         Route("/admin/promote", _endpoint(promote), methods=["POST"]),
     ]
 

@@ -5,7 +5,7 @@ key is needed or checked, and a scrape, which asks every router how it is, runs 
 own, so that no call waits for it. Pointer and replicas are read when they are asked for.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,7 +35,7 @@ class ProductionCollector(Collector):
 
     def describe(self) -> list[GaugeMetricFamily]:
         """Return the families without values: nobody is asked before the first scrape."""
-        return _families((), {})
+        return _families((), ())
 
     def collect(self) -> list[GaugeMetricFamily]:
         """Read the pointers and ask the replicas, all at once."""
@@ -46,7 +46,7 @@ class ProductionCollector(Collector):
                 one for one in store.versions() if one.state == "ready" or one.version in named
             ]
         with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
-            healthy = dict(zip(versions, pool.map(answering, versions), strict=True))
+            healthy = list(zip(versions, pool.map(answering, versions), strict=True))
         return _families(pointers, healthy)
 
 
@@ -78,7 +78,7 @@ def exposed(metrics: Metrics, home: Path, port: int | None, host: str = HOST) ->
 
 
 def _families(
-    pointers: list[Pointer] | tuple[()], healthy: dict[Version, int]
+    pointers: list[Pointer] | tuple[()], healthy: Sequence[tuple[Version, int]]
 ) -> list[GaugeMetricFamily]:
     who = ("model", "version")
     pointer = GaugeMetricFamily(
@@ -89,8 +89,8 @@ def _families(
         if one.previous:
             pointer.add_metric((one.model, one.previous, "previous"), 1)
     wanted = GaugeMetricFamily("ftdm_replicas", "Replicas that should answer.", labels=who)
-    found = GaugeMetricFamily("ftdm_replicasanswering", "Replicas that answer.", labels=who)
-    for version, number in healthy.items():
+    found = GaugeMetricFamily("ftdm_replicas_healthy", "Replicas that answer.", labels=who)
+    for version, number in healthy:
         wanted.add_metric((version.model, version.version), len(version.replicas))
         found.add_metric((version.model, version.version), number)
     return [pointer, wanted, found]

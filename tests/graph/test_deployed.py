@@ -22,8 +22,9 @@ from ftdm_assets.provenance.statements import InputRef, Manifest
 from ftdm_assets.registries.mlflow_registry import RegistryError
 from ftdm_assets.settings import parse_settings
 from serving.admission import AdmissionError
-from serving.deployment import VersionSpec, start_version
+from serving.deployment import Supervised, VersionSpec, start_version
 from serving.health import answering
+from serving.names import served_name
 from serving.pointer import PointerStore
 from serving.supervision import Supervisor
 from serving.versions import CacheTerms, Version
@@ -112,7 +113,8 @@ def in_production(stage: Stage, *versions: str) -> None:
         for full in versions:
             store.record_version(
                 Version(
-                    *("demo", full, digest_of(full), Path("/models"), "s", 2048, "bfloat16"),
+                    *("demo", full, digest_of(full), Path("/models")),
+                    *(served_name("demo", full, digest_of(full)), 2048, "bfloat16"),
                     state="ready",
                 )
             )
@@ -195,6 +197,8 @@ def test_the_job_starts_what_is_not_warm_and_tells_the_lineage(
     in_production(stage, FIRST, SECOND)
     fake = partial(start_version, engine=fake_engine)
     monkeypatch.setattr("serving.cold.start_version", fake)
+    local = partial(Supervised, engine=fake_engine)
+    monkeypatch.setattr("ftdm_assets.graph.production.Supervised", local)
     monkeypatch.setattr("ftdm_assets.graph.rollback.StoreAdmission", lambda _: VOUCHED)
     monkeypatch.setattr("ftdm_assets.graph.rollback.record_aliases", lambda _: None)
     try:

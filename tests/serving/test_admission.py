@@ -14,6 +14,7 @@ from serving import moves, stack
 from serving.admission import AdmissionError, StoreAdmission
 from serving.deployment import VersionSpec, start_version
 from serving.health import free_port
+from serving.names import served_name
 from serving.pointer import PointerStore
 from serving.versions import Replica, Version
 from tests.provenance.sealed import AT, SHORT, Sealed, sealed
@@ -224,7 +225,8 @@ def test_up_refuses_one_version_and_brings_up_the_others(tmp_path: Path) -> None
         for made in (place.first, place.second):
             spec = place.spec(made)
             recorded = Version(
-                *(spec.model, spec.version, spec.digest, spec.folder, "", 2048, "bfloat16"),
+                *(spec.model, spec.version, spec.digest, spec.folder),
+                *(served_name(spec.model, spec.version, spec.digest), 2048, "bfloat16"),
                 replicas=(Replica(f"{spec.version}-replica-0", "http://127.0.0.1:1", 1, None),),
                 state="ready",
             )

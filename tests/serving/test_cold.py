@@ -14,7 +14,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from ftdm_assets.commands import rollback as command
-from serving import cold, deployment, stack
+from serving import cold, deployment, names, stack
 from serving.admin_cold import ColdRollbacks
 from serving.admission import Admission, AdmissionError, Candidate
 from serving.api_keys import Grant, KeyStore
@@ -68,7 +68,8 @@ def third(tmp_path: Path) -> Iterator[Running]:
 
 
 def recorded(spec: VersionSpec, url: str) -> Version:
-    made = version_at(url, spec.model, spec.version, "served", folder=spec.folder)
+    name = names.served_name(spec.model, spec.version, spec.digest)
+    made = version_at(url, spec.model, spec.version, name, folder=spec.folder)
     one = replace(made.replicas[0], name=f"{spec.version}-replica-0", port=1)
     return replace(made, digest=spec.digest, replicas=(one,))
 

@@ -81,6 +81,7 @@ def test_the_log_goes_on_and_is_pruned_again(tmp_path: Path) -> None:
     first.file.write_bytes(first.file.read_bytes().replace(b"id2", b"idX"))
     assert "row 2: the entry was changed" in check(log, (), [first.file, second.file]).problems[0]
     assert check(log, (), [first.file]).problems != []
+    writing.close()
 
 
 @both
@@ -94,6 +95,7 @@ def test_everything_old_leaves_the_last_entry_of_a_request(tmp_path: Path) -> No
     assert not (tmp_path / "none.jsonl").exists()
     writing.append([entry(9)])
     assert check(log).problems == []
+    writing.close()
 
 
 @both
