@@ -18,6 +18,7 @@ from serving.engine import HOST
 from serving.health import answering
 from serving.metrics import Metrics
 from serving.pointer import PointerStore
+from serving.rotation import Rotation
 from serving.versions import Pointer, Version
 
 _ASKED_AT_ONCE = 8
@@ -30,15 +31,15 @@ class ExpositionError(Exception):
 class ProductionCollector(Collector):
     """What the pointers name, and how many replicas of each version should and do answer."""
 
-    def __init__(self, home: Path) -> None:
-        self._home = home
+    def __init__(self, home: Path, rotation: Rotation | None) -> None:
+        self._home, self._rotation = home, rotation
 
     def describe(self) -> list[GaugeMetricFamily]:
         """Return the families without values: nobody is asked before the first scrape."""
         return _families((), ())
 
     def collect(self) -> list[GaugeMetricFamily]:
-        """Read the pointers and ask the replicas, all at once."""
+        """Read the pointers; of what no watch knows ask the replicas, all at once."""
         with PointerStore(self._home) as store:
             pointers = store.pointers()
             named = {name for one in pointers for name in (one.current, one.previous)}
@@ -46,12 +47,22 @@ class ProductionCollector(Collector):
                 one for one in store.versions() if one.state == "ready" or one.version in named
             ]
         with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
-            healthy = list(zip(versions, pool.map(answering, versions), strict=True))
+            healthy = list(zip(versions, pool.map(self._well, versions), strict=True))
         return _families(pointers, healthy)
+
+    def _well(self, version: Version) -> int:
+        known = self._rotation.well(version) if self._rotation else None
+        return answering(version) if known is None else known
 
 
 @contextmanager
-def exposed(metrics: Metrics, home: Path, port: int | None, host: str = HOST) -> Iterator[None]:
+def exposed(
+    metrics: Metrics,
+    home: Path,
+    port: int | None,
+    host: str = HOST,
+    rotation: Rotation | None = None,
+) -> Iterator[None]:
     """Answer scrapes on `port` (None: nowhere) as long as the context lasts.
 
     Raises:
@@ -61,7 +72,7 @@ def exposed(metrics: Metrics, home: Path, port: int | None, host: str = HOST) ->
         yield
         return
     ProcessCollector(registry=metrics.registry)
-    metrics.registry.register(ProductionCollector(home))
+    metrics.registry.register(ProductionCollector(home, rotation))
     try:
         server, thread = start_http_server(port, addr=host, registry=metrics.registry)
     except OSError as error:

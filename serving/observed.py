@@ -43,7 +43,7 @@ def observed(
         metrics.registry.register(RotationCollector(rotation))
     around = [Middleware(Measured, metrics=metrics)]
     with ExitStack() as running:
-        running.enter_context(exposed(metrics, home, metrics_port, host))
+        running.enter_context(exposed(metrics, home, metrics_port, host, rotation))
         if endpoint := traces_endpoint():
             # Costs a tenth of a second of start, so not without need.
             from serving.traced import Traced, spans_to

@@ -210,6 +210,13 @@ class Rotation:
         watched = self._watched.get(_key(version))
         return watched.hung if watched and len(watched.seen) > 1 else None
 
+    def well(self, version: Version) -> int | None:
+        """Return how many replicas of a version are well; None where it is not watched."""
+        watched = self._watched.get(_key(version))
+        if watched is None:
+            return None
+        return sum(seen.verdict == "well" and seen.rotated for seen in watched.seen.values())
+
     def rotated(self) -> dict[tuple[str, str, str], bool]:
         """Return whether each watched replica (model, version, name) is in rotation."""
         return {

@@ -148,7 +148,7 @@ def test_a_header_of_the_caller_becomes_none_of_the_answer_nor_of_what_is_sent_o
     if status(answer) == 200:
         assert headers_of(answer).keys() <= {
             *(b"date", b"content-type", b"content-length", b"connection"),
-            *(b"x-ftdm-version", b"x-ftdm-digest", b"x-ftdm-cache"),
+            *(b"x-ftdm-version", b"x-ftdm-digest", b"x-ftdm-constrained", b"x-ftdm-cache"),
         }
         sent_on = body_of(answer)["headers"]
         assert value.decode("latin-1") not in sent_on.values() or name in (

@@ -45,6 +45,7 @@ def test_no_old_answer_follows_a_new_one_on_any_connection(running: Running) -> 
         connections = plain.answers + streams.answers
         until(lambda: all(connections))
         for move in moves_of(running):
+            time.sleep(0.2)  # So that streams, which began together, are under way.
             began = time.monotonic()
             made = move()
             moved.append((began, time.monotonic(), made))
