@@ -28,7 +28,6 @@ from tests.serving.test_kubernetes_rollout import fake_engine
 
 POD = {
     "engine_image": "e@sha256:" + "a" * 64,
-    "serving_image": "s@sha256:" + "b" * 64,
     "gateway_url": "http://ftdm-gateway.serving.svc.cluster.local:8321",
 }
 EVERYTHING = {
@@ -36,7 +35,7 @@ EVERYTHING = {
     "image_pull_secrets": ["registry"], "cpu": "7500m", "memory": "64Gi", "disk": "40Gi",
     "node_selector": {"gpu": "L40S"}, "tolerations": [{"key": "nvidia.com/gpu"}],
     "priority_class": "production", "labels": {"cost-centre": "7"}, "home_claim": "home",
-    "router_replicas": 3, "cluster_domain": "corp.example",
+    "cluster_domain": "corp.example",
 }  # fmt: skip
 
 
@@ -139,26 +138,19 @@ def test_every_setting_reaches_the_objects(shared: Path) -> None:
         kubernetes_validate.validate(one, VERSION, strict=True)
         assert one["metadata"]["namespace"] == "mine"
         assert one["metadata"]["labels"]["cost-centre"] == "7"
-    engine, router = (
-        one["spec"]["template"]["spec"] for one in objects if "template" in one["spec"]
-    )
+    (engine,) = (one["spec"]["template"]["spec"] for one in objects if "template" in one["spec"])
     assert engine["nodeSelector"] == {"gpu": "L40S"}
     assert engine["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists"}]
-    for pod in (engine, router):
-        assert pod["serviceAccountName"] == "sa"
-        assert pod["priorityClassName"] == "production"
-        assert pod["imagePullSecrets"] == [{"name": "registry"}]
-        assert pod["automountServiceAccountToken"] is False
-    assert not {"nodeSelector", "tolerations"} & set(router)
+    assert engine["serviceAccountName"] == "sa"
+    assert engine["priorityClassName"] == "production"
+    assert engine["imagePullSecrets"] == [{"name": "registry"}]
+    assert engine["automountServiceAccountToken"] is False
     (container,) = engine["containers"]
     assert container["image"] == POD["engine_image"]
     assert container["resources"]["limits"] == {"nvidia.com/gpu": "1", "memory": "64Gi"}
     told = {item["name"]: item["value"] for item in container["env"]}
     assert told["OMP_NUM_THREADS"] == "7"
-    assert router["containers"][0]["image"] == POD["serving_image"]
-    assert version.router_url.endswith(".mine.svc.corp.example:8080")
-    (deployment,) = [one for one in objects if one["kind"] == "Deployment"]
-    assert deployment["spec"]["replicas"] == 3
+    assert all(one.url.endswith(".mine.svc.corp.example:8000") for one in version.replicas)
     claims = [one for one in engine["volumes"] if "persistentVolumeClaim" in one]
     assert claims[0]["persistentVolumeClaim"]["claimName"] == "home"
 
@@ -206,7 +198,7 @@ def test_a_version_is_deployed_on_a_cluster(
     assert built.facts["endpoint"] == f"{url}/v1"
     assert built.facts["smoke_correct"] == 10
     assert again.facts["replicas"] == built.facts["replicas"]
-    assert len(set(server.applied)) == len(server.applied) == 8
+    assert len(set(server.applied)) == len(server.applied) == 4
     with PointerStore(shared) as store:
         assert store.resolve("demo").state == "ready"
 
