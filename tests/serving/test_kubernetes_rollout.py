@@ -356,10 +356,13 @@ def test_a_previous_version_sleeps_in_its_pod_and_wakes_for_a_rollback(site: Sit
     # Asleep counts as up: a rollout that is done again leaves it be.
     assert resume(site.home, admission=site.admission, platform=site.platform(), model=MODEL) == {}
     assert asleep(site, 1)
-    cold.rollback(
-        site.home, MODEL, by="test", reason="back", admission=site.admission,
-        platform=site.platform(),
-    )  # fmt: skip
+    with gateway(site) as door, Load(door, MODEL, callers=2) as load:
+        cold.rollback(
+            site.home, MODEL, by="test", reason="back", admission=site.admission,
+            platform=site.platform(),
+        )  # fmt: skip
+        assert settled(load, V1)
+    assert load.failures() == []
     until(lambda: site.recorded(2).state == "asleep" and asleep(site, 2))
     assert not asleep(site, 1)
     assert len(site.server.applied) == applied
