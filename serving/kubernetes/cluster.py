@@ -18,7 +18,6 @@ SECTION = "serving.kubernetes"
 _MANAGER = "ftdm"
 _PLURAL = {
     "StatefulSet": "statefulsets",
-    "Deployment": "deployments",
     "PodDisruptionBudget": "poddisruptionbudgets",
     "NetworkPolicy": "networkpolicies",
     "Service": "services",

@@ -1,10 +1,9 @@
-"""The platform `kubernetes`: a StatefulSet of replicas and a Deployment of routers for a version.
+"""The platform `kubernetes`: a StatefulSet of replicas for a version, and what belongs to it.
 
 Invariants:
 - a version's addresses follow from its name alone, so a rollout that is done again, by whoever,
   meets the same objects and changes nothing where they are as they should be;
-- replicas are applied and have answered before a router is; who may reach them is said before
-  anything runs;
+- who may reach replicas is said before any runs;
 - production is never touched: every version has objects of its own.
 """
 
@@ -76,9 +75,9 @@ class Kubernetes:
         objects = self._all(planned)
         before = frozenset(_key(one) for one in objects if self._exists(one))
         for known in store.versions():
-            same = (known.model, known.version, known.digest, known.replicas)
-            asked = (spec.model, spec.version, spec.digest, planned.replicas)
-            if before and same == asked:
+            same = (known.model, known.version, known.digest, [one.url for one in known.replicas])
+            # Whether its engines can sleep was settled when they were started.
+            if before and same == (spec.model, spec.version, spec.digest, urls):
                 return with_terms(store, known, spec), before
         return store.record_version(planned), before
 
@@ -92,10 +91,9 @@ class Kubernetes:
         """Apply policies and replicas, and wait; see `Platform`."""
         del admission  # It was asked before, and each pod asks it again.
         name = object_name(version.model, version.version)
-        self._apply([*policies(version, self.place), *self._replicas(version)])
+        self._apply(self._all(version))
         progress(f"{version.version} is applied to namespace {self.place.namespace} as {name}")
-        engines = {one.name: selector(version, ENGINE) for one in version.replicas}
-        watched = PodsWatched(self.cluster, engines)
+        watched = PodsWatched(self.cluster, selector(version, ENGINE))
         answers = {
             one.name: partial(_answers, watched, one, version.served_name)
             for one in version.replicas
@@ -122,11 +120,9 @@ class Kubernetes:
         urls = [replica_url(self.hosts, name, index) for index in range(len(version.replicas))]
         return urls != [] and [one.url for one in version.replicas] == urls
 
-    def _replicas(self, version: Version) -> list[dict[str, Any]]:
-        return replica_objects(version, self.place, self._source(version.folder))
-
     def _all(self, version: Version) -> list[dict[str, Any]]:
-        return [*policies(version, self.place), *self._replicas(version)]
+        source = self._source(version.folder)
+        return [*policies(version, self.place), *replica_objects(version, self.place, source)]
 
     def _source(self, folder: Path) -> PurePosixPath:
         """Return where the weights lie in the home, as a pod sees it."""

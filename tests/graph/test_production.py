@@ -7,6 +7,7 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+from pydantic import ValidationError
 
 from ftdm_assets.graph import prediction, production, release
 from ftdm_assets.graph.plan import Reading
@@ -19,6 +20,7 @@ from serving.gateway import GatewaySettings, create_app
 from serving.kubernetes import platform
 from serving.local_key import local_key
 from serving.pointer import PointerStore
+from serving.sleep import can_sleep
 from tests.graph.samples import model_folder
 from tests.graph.stage import StepsHere
 from tests.provenance.sealed import SHORT, sealed
@@ -28,15 +30,14 @@ from tests.serving.test_kubernetes_rollout import fake_engine
 
 POD = {
     "engine_image": "e@sha256:" + "a" * 64,
-    "serving_image": "s@sha256:" + "b" * 64,
     "gateway_url": "http://ftdm-gateway.serving.svc.cluster.local:8321",
 }
-EVERYTHING = {
+EVERYTHING: dict[str, Any] = {
     "kubeconfig": "~/config", "context": "here", "namespace": "mine", "service_account": "sa",
     "image_pull_secrets": ["registry"], "cpu": "7500m", "memory": "64Gi", "disk": "40Gi",
     "node_selector": {"gpu": "L40S"}, "tolerations": [{"key": "nvidia.com/gpu"}],
     "priority_class": "production", "labels": {"cost-centre": "7"}, "home_claim": "home",
-    "router_replicas": 3, "cluster_domain": "corp.example",
+    "cluster_domain": "corp.example",
 }  # fmt: skip
 
 
@@ -51,16 +52,19 @@ class Registered(Reading):
         return self.registered
 
 
-def reading_of(home: Path, **pod: Any) -> Registered:
+def reading_of(home: Path, previous: str = "running", **pod: Any) -> Registered:
     """Return a reading whose model is served on a cluster; version 1 is registered and signed."""
-    serving = {"platform": "kubernetes", "kubernetes": {**POD, **pod}}
+    serving = {"platform": "kubernetes", "previous": previous, "kubernetes": {**POD, **pod}}
     labels = ["w0 w1", "other"]
     task = {"instruction": "Sort.", "taxonomy": labels}
     model = model_folder(home.parent / "demo", serving=serving, task=task)
     made = sealed(home, SHORT)
     trust_key(home / "trust", made.key.public)
     facts = made.root.manifest.facts
-    version = {"version": facts["version"], "digest": facts["merged_digest"], "number": 1}
+    version = {
+        "version": facts["version"], "digest": facts["merged_digest"], "number": 1,
+        "form": {"choice": labels},
+    }  # fmt: skip
     return Registered(version, model, home, made.store)
 
 
@@ -126,6 +130,26 @@ def test_this_machine_is_the_platform_by_default(
     assert called == [(tmp_path,)]
 
 
+def test_who_rolls_back_is_told_the_platform_and_nothing_is_started(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.stack.up", lambda *_, **__: pytest.fail("started"))
+    reading = reading_of(shared, context="none", namespace="mine")
+    there = production.platform(reading, print)
+    assert isinstance(there, platform.Kubernetes)
+    assert (there.home, there.place.namespace) == (shared, "mine")
+    here = Reading(model_folder(shared.parent / "here"), shared, reading.store)
+    assert production.platform(here, print) == Supervised(shared)
+
+
+def test_what_only_routers_needed_is_refused_by_name() -> None:
+    for name, value in (("serving_image", POD["engine_image"]), ("router_replicas", 2)):
+        with pytest.raises(ValidationError, match=name):
+            ServingSettings.model_validate(
+                {"platform": "kubernetes", "kubernetes": {**POD, name: value}}
+            )
+
+
 def test_every_setting_reaches_the_objects(shared: Path) -> None:
     reading = reading_of(shared, **EVERYTHING)
     made = production.prepared(reading, StoreAdmission(shared), print)
@@ -139,26 +163,19 @@ def test_every_setting_reaches_the_objects(shared: Path) -> None:
         kubernetes_validate.validate(one, VERSION, strict=True)
         assert one["metadata"]["namespace"] == "mine"
         assert one["metadata"]["labels"]["cost-centre"] == "7"
-    engine, router = (
-        one["spec"]["template"]["spec"] for one in objects if "template" in one["spec"]
-    )
+    (engine,) = (one["spec"]["template"]["spec"] for one in objects if "template" in one["spec"])
     assert engine["nodeSelector"] == {"gpu": "L40S"}
     assert engine["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists"}]
-    for pod in (engine, router):
-        assert pod["serviceAccountName"] == "sa"
-        assert pod["priorityClassName"] == "production"
-        assert pod["imagePullSecrets"] == [{"name": "registry"}]
-        assert pod["automountServiceAccountToken"] is False
-    assert not {"nodeSelector", "tolerations"} & set(router)
+    assert engine["serviceAccountName"] == "sa"
+    assert engine["priorityClassName"] == "production"
+    assert engine["imagePullSecrets"] == [{"name": "registry"}]
+    assert engine["automountServiceAccountToken"] is False
     (container,) = engine["containers"]
     assert container["image"] == POD["engine_image"]
     assert container["resources"]["limits"] == {"nvidia.com/gpu": "1", "memory": "64Gi"}
     told = {item["name"]: item["value"] for item in container["env"]}
     assert told["OMP_NUM_THREADS"] == "7"
-    assert router["containers"][0]["image"] == POD["serving_image"]
-    assert version.router_url.endswith(".mine.svc.corp.example:8080")
-    (deployment,) = [one for one in objects if one["kind"] == "Deployment"]
-    assert deployment["spec"]["replicas"] == 3
+    assert all(one.url.endswith(".mine.svc.corp.example:8000") for one in version.replicas)
     claims = [one for one in engine["volumes"] if "persistentVolumeClaim" in one]
     assert claims[0]["persistentVolumeClaim"]["claimName"] == "home"
 
@@ -197,7 +214,7 @@ def test_a_version_is_deployed_on_a_cluster(
     try:
         with served(create_app(GatewaySettings(shared))) as url:
             where = {"kubeconfig": str(tmp_path / "kubeconfig"), "context": "here"}
-            reading = reading_of(shared, gateway_url=url, poll_seconds=0.1, **where)
+            reading = reading_of(shared, "asleep", gateway_url=url, poll_seconds=0.1, **where)
             built = release._build_deployed(reading, tools)
             again = release._build_deployed(reading, tools)
     finally:
@@ -206,9 +223,15 @@ def test_a_version_is_deployed_on_a_cluster(
     assert built.facts["endpoint"] == f"{url}/v1"
     assert built.facts["smoke_correct"] == 10
     assert again.facts["replicas"] == built.facts["replicas"]
-    assert len(set(server.applied)) == len(server.applied) == 8
+    assert len(set(server.applied)) == len(server.applied) == 4
+    (made,) = [one for key, one in server.objects.items() if key[0] == "statefulsets"]
+    assert "--enable-sleep-mode" in made["spec"]["template"]["spec"]["containers"][0]["command"]
     with PointerStore(shared) as store:
-        assert store.resolve("demo").state == "ready"
+        version = store.resolve("demo")
+    assert version.state == "ready"
+    assert can_sleep(version)
+    assert version.form == reading.registered["form"]
+    assert version.cache == release.cache_terms(reading.model.settings)
 
 
 def _local(made: type[platform.Kubernetes], server: ClusterServer) -> Callable[..., Any]:

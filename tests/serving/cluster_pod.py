@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from serving.health import get_json
-from serving.router import smg_binary
 from tests.compute.local_container import LocalContainer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,12 +89,16 @@ class ClusterPod:
                 one.lives[-1].stop()
 
     def join(self) -> None:
-        """Wait until nothing of it runs."""
+        """End it at once."""
         self.delete()
         for one in (*self.first, self.main):
             if one.runs:
                 one.lives[-1].process.kill()
-        self._thread.join(20)
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until nothing of it runs."""
+        self._thread.join(40)
         assert not self._thread.is_alive()
 
     def document(self) -> dict[str, Any]:
@@ -197,8 +200,8 @@ class ClusterPod:
 
     def _here(self, text: str) -> str:
         """Return what a word of a pod's command means on this machine."""
-        if text in ("python3", "smg"):
-            return sys.executable if text == "python3" else str(smg_binary())
+        if text == "python3":
+            return sys.executable
         if text.startswith("/opt/ftdm/"):
             return str(ROOT / text.removeprefix("/opt/ftdm/"))
         if text.startswith(("/ftdm", "/source", "/tmp")):

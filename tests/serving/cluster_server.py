@@ -1,11 +1,14 @@
-"""A local cluster that runs StatefulSets, Deployments and Services, on the server of the Jobs.
+"""A local cluster that runs StatefulSets, on the server of the Jobs.
 
 It takes objects by server-side apply, and refuses what the API's schema refuses; it keeps as many
 pods alive as are asked for, replaces them when their template changes, and ends them when their
-object is deleted.
+object is deleted. Its DNS is arithmetic: every host has an address of its own in 127/8, which the
+pod behind a headless Service listens on; no other Service is taken.
 """
 
+import hashlib
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,20 @@ import kubernetes_validate
 from tests.compute.kubernetes_server import KubernetesServer
 from tests.compute.kubernetes_server import _error as error
 from tests.serving.cluster_pod import ClusterPod, World
-from tests.serving.loopback_service import LoopbackService, loopback_hosts
 
 VERSION = "1.30"
 NAMESPACE = "serving"
-_SETS = ("statefulsets", "deployments")
-_KINDS = {*_SETS, "services", "networkpolicies", "poddisruptionbudgets"}
+_KINDS = {"statefulsets", "services", "networkpolicies", "poddisruptionbudgets"}
+
+
+def loopback_hosts(seed: str) -> Callable[[str], str]:
+    """Return how hosts are called: by an address that follows from their name."""
+
+    def host(name: str) -> str:
+        mark = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+        return f"127.{mark[0] % 200 + 10}.{mark[1]}.{mark[2] % 254 + 1}"
+
+    return host
 
 
 class ClusterServer(KubernetesServer):
@@ -29,17 +40,14 @@ class ClusterServer(KubernetesServer):
         self.world = World(folder / "pods")
         self.hosts = loopback_hosts(str(folder))
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
-        self.pods: dict[tuple[str, str], list[ClusterPod]] = {}
+        self.pods: dict[str, list[ClusterPod]] = {}
         self.applied: list[str] = []
-        self._services: dict[str, LoopbackService] = {}
         self._gone: list[ClusterPod] = []
         self._change = threading.Lock()
         super().__init__(folder / "jobs", {})
 
     def close(self) -> None:
         super().close()
-        for service in self._services.values():
-            service.close()
         for pod in (*self._living(), *self._gone):
             pod.join()
 
@@ -70,9 +78,8 @@ class ClusterServer(KubernetesServer):
             return error(404, "NotFound", f'{key[0]} "{key[1]}" not found')
         if verb == "DELETE":
             del self.objects[key]
-            self._settle(key, 0)
-            if key[1] in self._services and key[0] == "services":
-                self._services.pop(key[1]).close()
+            if key[0] == "statefulsets":
+                self._settle(key[1], 0)
         return 200, found
 
     def _apply(
@@ -87,37 +94,38 @@ class ClusterServer(KubernetesServer):
         known = self.objects.get(key)
         self.applied.append("/".join(key))
         self.objects[key] = body
-        if known != body:
-            if known and key[0] in _SETS and known["spec"]["template"] != body["spec"]["template"]:
-                self._settle(key, 0)
-            self._settle(key, body["spec"].get("replicas", 0) if key[0] in _SETS else 0)
-            if key[0] == "services" and body["spec"].get("clusterIP") != "None" and not known:
-                self._serve(key[1], body["spec"])
+        if key[0] == "services":
+            assert body["spec"]["clusterIP"] == "None"
+        if key[0] == "statefulsets" and known != body:
+            if known and known["spec"]["template"] != body["spec"]["template"]:
+                self._settle(key[1], 0)
+            self._settle(key[1], body["spec"]["replicas"])
         return 200 if known else 201, body
 
-    def _settle(self, key: tuple[str, str], count: int) -> None:
+    def _settle(self, name: str, count: int) -> None:
         """Make and end pods of a set until it has that many."""
-        pods = self.pods.setdefault(key, [])
+        pods = self.pods.setdefault(name, [])
         while len(pods) > count:
             pods[-1].delete()
             self._gone.append(pods.pop())
         while len(pods) < count:
-            name = f"{key[1]}-{len(pods)}"
-            host = f"{name}.{key[1]}" if key[0] == "statefulsets" else name
-            template = self.objects[key]["spec"]["template"]
-            pods.append(ClusterPod(name, self.hosts(host), template, self.world))
+            pods.append(self._made(name, len(pods)))
 
-    def _serve(self, name: str, spec: dict[str, Any]) -> None:
-        port, chosen = spec["ports"][0], spec["selector"]
+    def drain(self, pod: ClusterPod) -> None:
+        """Take a pod's node away: it is ended, and then another takes its name."""
+        ((name, index),) = [
+            (one, pods.index(pod)) for one, pods in self.pods.items() if pod in pods
+        ]
+        pod.delete()
+        pod.wait()
+        with self._change:
+            self._gone.append(pod)
+            self.pods[name][index] = self._made(name, index)
 
-        def endpoints() -> list[tuple[str, int]]:
-            return [
-                (pod.address, port["targetPort"])
-                for pod in self._living()
-                if pod.ready and chosen.items() <= pod.labels.items()
-            ]
-
-        self._services[name] = LoopbackService(self.hosts(name), port["port"], endpoints)
+    def _made(self, name: str, index: int) -> ClusterPod:
+        template = self.objects["statefulsets", name]["spec"]["template"]
+        pod = f"{name}-{index}"
+        return ClusterPod(pod, self.hosts(f"{pod}.{name}"), template, self.world)
 
     def _listed(self, selector: str) -> dict[str, Any]:
         chosen = dict(part.split("=", 1) for part in selector.split(","))

@@ -18,11 +18,10 @@ import yaml
 from serving import stack
 from serving.health import get_json
 from serving.kubernetes.cluster import _PLURAL
-from serving.kubernetes.naming import HOME, ROUTER_PORT
-from serving.kubernetes.objects import API, CONFINED
+from serving.kubernetes.naming import ENGINE_PORT, HOME
+from serving.kubernetes.objects import API, CONFINED, ENGINE
 from serving.kubernetes.replicas import EVIDENCE
-from tests.serving.cluster_server import NAMESPACE, VERSION
-from tests.serving.loopback_service import loopback_hosts
+from tests.serving.cluster_server import NAMESPACE, VERSION, loopback_hosts
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy" / "kubernetes"
@@ -63,7 +62,7 @@ def test_every_manifest_is_what_the_api_takes() -> None:
 def test_selectors_meet_the_pods_that_they_mean() -> None:
     for made in documents():
         spec = made.get("spec", {})
-        if made["kind"] in API and "template" in spec:
+        if "template" in spec:
             labels = spec["template"]["metadata"]["labels"]
             assert spec["selector"]["matchLabels"].items() <= labels.items()
             assert labels[_PART] == made["metadata"]["name"].removeprefix("ftdm-")
@@ -100,7 +99,7 @@ def test_cache_and_database_are_reached_by_ours_only() -> None:
         for rule in out
         if "to" in rule
     }
-    assert reached == {"router": ROUTER_PORT, "cache": 6379, "database": 5432}
+    assert reached == {ENGINE: ENGINE_PORT, "cache": 6379, "database": 5432}
 
 
 def test_the_cache_keeps_nothing_and_never_grows() -> None:

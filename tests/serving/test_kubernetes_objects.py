@@ -20,16 +20,14 @@ from serving.engine import command_for, engine_command
 from serving.kubernetes.naming import (
     CODE,
     ENGINE_PORT,
-    ROUTER_PORT,
     cluster_hosts,
     object_name,
     replica_url,
-    router_name,
-    router_url,
 )
 from serving.kubernetes.place import Place
+from serving.kubernetes.policies import policies
 from serving.kubernetes.replicas import EVIDENCE, replica_objects
-from serving.kubernetes.routers import policies, router_objects
+from serving.sleep import with_sleep_mode
 from serving.versions import Replica, Version
 from tests.provenance.sealed import sealed
 from tests.serving.cluster_server import VERSION
@@ -39,14 +37,12 @@ SOURCE = PurePosixPath("store/artifacts/model/abc")
 PLACE = Place(
     namespace="serving",
     engine_image="e@sha256:" + "a" * 64,
-    serving_image="s@sha256:" + "b" * 64,
     home_claim="ftdm-home",
     disk="20Gi",
     engine_pod={
         "nodeSelector": {"gpu": "L40S"},
         "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
     },
-    router_pod={"imagePullSecrets": [{"name": "registry"}]},
     resources={"requests": {"cpu": "4"}, "limits": {"nvidia.com/gpu": "1"}},
     labels={"cost-centre": "7"},
 )
@@ -60,7 +56,6 @@ def version(model: str = "support_tickets", number: int = 7, replicas: int = 2) 
     return Version(
         *(model, full, digest_of(full), Path("/home/store"), f"{model}@v{number:04d}-abc", 2048),
         "bfloat16",
-        router_url(hosts, name),
         tuple(
             Replica(f"{name}-{index}", replica_url(hosts, name, index), ENGINE_PORT, None)
             for index in range(replicas)
@@ -69,33 +64,22 @@ def version(model: str = "support_tickets", number: int = 7, replicas: int = 2) 
 
 
 def objects(one: Version, place: Place = PLACE) -> list[dict[str, Any]]:
-    return [
-        *policies(one, place),
-        *replica_objects(one, place, SOURCE),
-        *router_objects(one, place),
-    ]
+    return [*policies(one, place), *replica_objects(one, place, SOURCE)]
 
 
-def only(kind: str, name: str, one: Version | None = None) -> dict[str, Any]:
-    (found,) = [
-        made["spec"]
-        for made in objects(one or version())
-        if (made["kind"], made["metadata"]["name"].endswith("-router")) == (kind, name == "router")
-    ]
-    return dict(found)
+def only(kind: str, one: Version | None = None, place: Place = PLACE) -> dict[str, Any]:
+    found = {made["kind"]: made["spec"] for made in objects(one or version(), place)}
+    return dict(found[kind])
 
 
-def pods() -> list[dict[str, Any]]:
-    return [
-        only(kind, name)["template"]["spec"]
-        for kind, name in (("StatefulSet", "engine"), ("Deployment", "router"))
-    ]
+def pod_of(one: Version | None = None, place: Place = PLACE) -> dict[str, Any]:
+    return dict(only("StatefulSet", one, place)["template"]["spec"])
 
 
 def test_every_object_is_what_the_api_takes() -> None:
     made = objects(version())
-    kinds = ["NetworkPolicy"] * 2 + ["Service", "StatefulSet", "PodDisruptionBudget"]
-    assert [one["kind"] for one in made] == [*kinds, "Service", "Deployment", "PodDisruptionBudget"]
+    kinds = ["NetworkPolicy", "Service", "StatefulSet", "PodDisruptionBudget"]
+    assert [one["kind"] for one in made] == kinds
     for one in made:
         kubernetes_validate.validate(one, VERSION, strict=True)
         with pytest.raises(kubernetes_validate.ValidationError):
@@ -109,7 +93,7 @@ def test_names_and_labels_are_short_enough(model: str, number: int, replicas: in
     name = object_name(model, one.version)
     # The controller's revision of a StatefulSet is `NAME-` and ten characters, in a label.
     assert len(name) <= 52
-    for label in (name, router_name(name), one.replicas[-1].name):
+    for label in (name, one.replicas[-1].name):
         assert re.fullmatch(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", label)
     for made in objects(one):
         kept = [made["metadata"]["labels"]]
@@ -118,8 +102,8 @@ def test_names_and_labels_are_short_enough(model: str, number: int, replicas: in
         )
         for value in (value for labels in kept for value in labels.values()):
             assert re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", value)
-    hosts = {url.split("//")[1].split(":")[0] for url in (one.router_url, one.replicas[-1].url)}
-    assert all(len(part) <= 63 for host in hosts for part in host.split("."))
+    host = one.replicas[-1].url.split("//")[1].split(":")[0]
+    assert all(len(part) <= 63 for part in host.split("."))
 
 
 @given(st.tuples(MODELS, NUMBERS), st.tuples(MODELS, NUMBERS))
@@ -137,11 +121,13 @@ def test_a_version_changes_nothing_of_another() -> None:
     one, two = version(number=7), version(number=8)
     keys = [{(made["kind"], made["metadata"]["name"]) for made in objects(v)} for v in (one, two)]
     assert not keys[0] & keys[1]
-    chosen = [only("Service", "router", v)["selector"] for v in (one, two)]
+    chosen = [only("Service", v)["selector"] for v in (one, two)]
     assert chosen[0] != chosen[1]
+    assert chosen[0] == only("StatefulSet", one)["selector"]["matchLabels"]
 
 
-def test_the_engine_in_a_pod_is_started_with_the_same_flags(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sleeps", [False, True])
+def test_the_engine_in_a_pod_is_started_with_the_same_flags(tmp_path: Path, sleeps: bool) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
@@ -153,7 +139,10 @@ def test_the_engine_in_a_pod_is_started_with_the_same_flags(tmp_path: Path) -> N
             folder, "m@v0007-abc", ENGINE_PORT, cores=[0], max_model_len=2048, dtype="bfloat16"
         )
     one = replace(version(), served_name="m@v0007-abc")
-    pod = only("StatefulSet", "engine", one)["template"]["spec"]["containers"][0]
+    if sleeps:
+        here = with_sleep_mode(here)
+        one = replace(one, replicas=tuple(replace(each, sleeps=True) for each in one.replicas))
+    pod = pod_of(one)["containers"][0]
     first = pod["command"].index("-m") - 1
     meant = {
         "python3": str(tmp_path / "python"),
@@ -163,11 +152,14 @@ def test_the_engine_in_a_pod_is_started_with_the_same_flags(tmp_path: Path) -> N
     assert [meant.get(word, word) for word in pod["command"][first:]] == list(here.argv)
     told = {item["name"]: item["value"] for item in pod["env"]}
     assert here.env.items() <= told.items()
+    # The mode opens endpoints: only who is asked to sleep has it.
+    assert ("--enable-sleep-mode" in pod["command"]) is sleeps
+    assert told.get("VLLM_SERVER_DEV_MODE") == ("1" if sleeps else None)
 
 
 def test_an_engine_starts_behind_admission_only() -> None:
     one = version()
-    pod = only("StatefulSet", "engine")["template"]["spec"]
+    pod = pod_of()
     (bring,), (serve,) = pod["initContainers"], pod["containers"]
     asked = [one.version, one.digest]
     assert bring["command"][2:3] == [str(CODE / "serving/kubernetes/bring.py")]
@@ -180,7 +172,7 @@ def test_an_engine_starts_behind_admission_only() -> None:
 
 
 def test_a_pod_sees_no_records_and_writes_nothing_to_the_home() -> None:
-    pod = only("StatefulSet", "engine")["template"]["spec"]
+    pod = pod_of()
     (volume,) = [one for one in pod["volumes"] if one["name"] == "home"]
     assert volume["persistentVolumeClaim"] == {"claimName": "ftdm-home", "readOnly": True}
     for container in (*pod["initContainers"], *pod["containers"]):
@@ -208,63 +200,58 @@ def test_what_a_pod_sees_of_the_store_is_enough_to_admit_and_to_refuse(tmp_path:
 
 
 def test_every_pod_is_confined() -> None:
-    for pod in pods():
-        assert pod["automountServiceAccountToken"] is False
-        assert pod["securityContext"]["runAsNonRoot"] is True
-        assert "hostNetwork" not in pod
-        for container in (*pod.get("initContainers", []), *pod["containers"]):
-            assert container["securityContext"] == {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            }
-        for container in pod["containers"]:
-            assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container)
+    pod = pod_of()
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert "hostNetwork" not in pod
+    for container in (*pod["initContainers"], *pod["containers"]):
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+    for container in pod["containers"]:
+        assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container)
 
 
-def test_settings_of_the_pod_reach_the_engines_only() -> None:
-    engine, router = pods()
+def test_settings_of_the_pod_reach_the_engines() -> None:
+    engine = pod_of()
     assert engine["nodeSelector"] == {"gpu": "L40S"}
+    assert engine["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists"}]
     assert engine["containers"][0]["resources"]["limits"] == {"nvidia.com/gpu": "1"}
-    assert "nodeSelector" not in router
-    assert router["imagePullSecrets"] == [{"name": "registry"}]
-    long = replace(PLACE, startup_s=601)
-    probe = replica_objects(version(), long, SOURCE)[1]["spec"]["template"]["spec"]["containers"][0]
-    tries = probe["startupProbe"]
+    tries = pod_of(place=replace(PLACE, startup_s=601))["containers"][0]["startupProbe"]
     assert tries["periodSeconds"] * tries["failureThreshold"] >= 601
 
 
-def test_only_the_versions_routers_and_the_orchestrator_reach_a_replica(
+def test_only_gateway_and_orchestrator_reach_a_replica(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     one = version()
-    policy = only("NetworkPolicy", "engine")
-    set_of = only("StatefulSet", "engine")["template"]["metadata"]["labels"]
-    routers = only("Deployment", "router")["template"]["metadata"]["labels"]
+    policy = only("NetworkPolicy", one)
+    set_of = only("StatefulSet", one)["template"]["metadata"]["labels"]
     assert policy["podSelector"]["matchLabels"].items() <= set_of.items()
     (taken,) = policy["ingress"]
-    callers = [one["podSelector"]["matchLabels"] for one in taken["from"]]
     assert taken["ports"] == [{"port": ENGINE_PORT, "protocol": "TCP"}]
-    assert callers[0].items() <= routers.items()
-    assert callers[1] == {"app.kubernetes.io/component": "orchestrator"}
-    other = only("Deployment", "router", version(number=8))["template"]["metadata"]["labels"]
-    assert not callers[0].items() <= other.items()
+    # Pods of this namespace, by their label; no replica is a caller of another.
+    part = "app.kubernetes.io/component"
+    assert taken["from"] == [
+        {"podSelector": {"matchLabels": {part: name}}} for name in ("gateway", "orchestrator")
+    ]
+    assert set_of[part] == "engine"
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     assert policy["egress"] == []
-    before = only("NetworkPolicy", "router")
-    assert before["ingress"][0]["ports"] == [{"port": ROUTER_PORT, "protocol": "TCP"}]
-    asks = before["ingress"][0]["from"][0]["podSelector"]["matchLabels"]
-    assert asks == {"app.kubernetes.io/component": "gateway"}
     # Spans go where the variable says, and nothing else goes out.
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318")
-    traced = only("NetworkPolicy", "engine", one)["egress"]
+    traced = only("NetworkPolicy", one)["egress"]
     assert traced[1] == {"ports": [{"port": 4318, "protocol": "TCP"}]}
 
 
-def test_the_engines_service_is_headless_and_none_is_open_to_the_world() -> None:
-    assert only("Service", "engine")["clusterIP"] == "None"
-    for made in objects(version()):
-        assert made["spec"].get("type", "ClusterIP") == "ClusterIP"
+def test_the_service_is_headless_and_not_open_to_the_world() -> None:
+    service = only("Service")
+    assert service["clusterIP"] == "None"
+    # The gateway asks a pod itself whether it is well, and has to find it for that.
+    assert service["publishNotReadyAddresses"] is True
+    assert "type" not in service
 
 
 def test_rolling_out_needs_neither_the_graph_nor_dagster() -> None:

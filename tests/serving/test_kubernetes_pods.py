@@ -62,9 +62,8 @@ def watched(*pods: dict[str, Any]) -> PodsWatched:
     Thread(target=api.serve_forever, args=(0.01,)).start()
     try:
         where = Configuration(host=f"http://127.0.0.1:{api.server_port}")
-        found = PodsWatched(
-            Cluster(lambda: ApiClient(where), "serving", patience_s=0), {"a-0": {"part": "engine"}}
-        )
+        cluster = Cluster(lambda: ApiClient(where), "serving", patience_s=0)
+        found = PodsWatched(cluster, {"part": "engine"})
         found.look()
         found.told = found.last_words("a-0")  # type: ignore[attr-defined]
     finally:
@@ -110,6 +109,15 @@ def test_what_is_being_deleted_counts_for_nothing() -> None:
     found = watched(gone)
     assert not found.ready("a-0")
     assert found.state("a-0") == "it has no pod yet"
+
+
+def test_each_pod_is_judged_by_its_own_state() -> None:
+    well = pod({"running": {"startedAt": NOW}}, ready="True", name="a-1")
+    found = watched(pod(waiting("ImagePullBackOff")), well)
+    assert found.hopeless("a-0") == "cannot get its image"
+    assert not found.ready("a-0")
+    assert found.ready("a-1")
+    assert found.hopeless("a-1") == ""
 
 
 def test_a_pod_says_what_it_waits_for() -> None:

@@ -1,7 +1,7 @@
-"""Versions roll out on a cluster whose pods are processes: real routers, real admission, real load.
+"""Versions roll out on a cluster whose pods are processes: real gateways, admission and load.
 
-The cluster is local (`tests.serving.cluster_server`); client, gateway, routers, what is asked of
-the evidence and every command of a pod are the real ones, but for vLLM, which a fake stands in for.
+The cluster is local (`tests.serving.cluster_server`); client, gateways, what is asked of the
+evidence and every command of a pod are the real ones, but for vLLM, which a fake stands in for.
 """
 
 import os
@@ -21,12 +21,14 @@ from kubernetes.client import ApiClient
 
 from ftdm_assets.cluster.connection import connected
 from ftdm_assets.provenance.trust import trust_key
-from serving import moves
+from serving import cold, moves
 from serving.admission import StoreAdmission
+from serving.cold import ColdStartError
 from serving.deployment import (
     DeploymentError,
     RunningVersion,
     VersionSpec,
+    recorded_spec,
     resume,
     retire_others,
     start_version,
@@ -34,20 +36,24 @@ from serving.deployment import (
 )
 from serving.engine import EngineCommand
 from serving.gateway import GatewaySettings, create_app
-from serving.health import healthy_replicas, serves
+from serving.health import answering, get_json, serves
 from serving.kubernetes.cluster import Cluster
 from serving.kubernetes.place import Place
 from serving.kubernetes.platform import Kubernetes
 from serving.local_key import local_key
 from serving.pointer import PointerStore
+from serving.rotation import Rotation
+from serving.sleep import put_to_sleep
 from serving.stack import down
-from serving.versions import PointerError, Version
+from serving.versions import CacheTerms, Pointer, PointerError, Version
 from tests.provenance.sealed import SHORT, Sealed, sealed
 from tests.serving.cache_support import served
+from tests.serving.cluster_pod import ClusterPod
 from tests.serving.cluster_server import NAMESPACE, ClusterServer
 from tests.serving.serving_support import FAKE, Load, bearer
 
 MODEL = "demo"
+V1, V2, V3 = (f"{MODEL}-v000{number}" for number in (1, 2, 3))
 pytestmark = pytest.mark.alone
 
 
@@ -87,6 +93,7 @@ class Site:
     kubeconfig: Path
     place: Place
     replicas: int = 1
+    sleeps: bool = False
     patience_s: float = 30.0
     versions: dict[int, Sealed] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
@@ -108,7 +115,8 @@ class Site:
         facts = self.versions[number].root.manifest.facts
         digest = str(facts["merged_digest"])
         folder = self.versions[number].store.find("model", digest).path
-        return VersionSpec(MODEL, str(facts["version"]), digest, folder, 2048, "bfloat16")
+        version = str(facts["version"])
+        return VersionSpec(MODEL, version, digest, folder, 2048, "bfloat16", sleeps=self.sleeps)
 
     def start(self, number: int, timeout_s: float = 60, **changes: Any) -> RunningVersion:
         return start_version(
@@ -131,6 +139,20 @@ class Site:
         with PointerStore(self.home) as store:
             return store.version(MODEL, f"v{number:04d}")
 
+    def pointer(self) -> Pointer | None:
+        with PointerStore(self.home) as store:
+            return store.pointer(MODEL)
+
+    def put(self, *numbers: int) -> None:
+        """Start and promote."""
+        for number in numbers:
+            self.start(number)
+            self.promote(number)
+
+    def pod(self, number: int, index: int = 0) -> ClusterPod:
+        name = self.recorded(number).replicas[0].name.removesuffix("-0")
+        return self.server.pods[name][index]
+
     def kinds(self, number: int) -> list[str]:
         """Return the kinds of a version's objects in the cluster."""
         return sorted(kind for kind, name in self.server.objects if f"-v{number:04d}" in name)
@@ -138,10 +160,11 @@ class Site:
 
 @dataclass
 class Door:
-    """A gateway's address and key."""
+    """A gateway's address and key, and what it knows of the replicas."""
 
     url: str
     key: str
+    rotation: Rotation
 
     @property
     def headers(self) -> dict[str, str]:
@@ -154,10 +177,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
     server = ClusterServer(tmp_path / "cluster")
     server.world.claims["ftdm-home"] = home
     server.config(tmp_path / "kubeconfig")
-    place = Place(
-        NAMESPACE, "e@sha256:" + "a" * 64, "s@sha256:" + "b" * 64, "ftdm-home", "1Gi",
-        router_replicas=1, engine=fake_engine,
-    )  # fmt: skip
+    image = "e@sha256:" + "a" * 64
+    place = Place(NAMESPACE, image, "ftdm-home", "1Gi", engine=fake_engine)
     try:
         yield Site(home, server, tmp_path / "kubeconfig", place)
     finally:
@@ -166,8 +187,9 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 @contextmanager
 def gateway(site: Site) -> Iterator[Door]:
-    with served(create_app(GatewaySettings(site.home))) as url:
-        yield Door(url, local_key(site.home))
+    rotation = Rotation()
+    with served(create_app(GatewaySettings(site.home), rotation=rotation)) as url:
+        yield Door(url, local_key(site.home), rotation)
 
 
 @contextmanager
@@ -182,6 +204,13 @@ def away_for(server: ClusterServer, seconds: float) -> Iterator[None]:
         timer.join()
 
 
+def until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 def settled(load: Load, version: str) -> bool:
     """Wait until a load is answered by a version."""
     end, begun = time.monotonic() + 20, len(load.answers)
@@ -193,11 +222,11 @@ def settled(load: Load, version: str) -> bool:
 
 
 def test_versions_come_and_go_under_load_and_nobody_notices(site: Site) -> None:
-    site.replicas, site.place = 2, replace(site.place, router_replicas=2)
+    site.replicas = 2
     first = site.start(1)
     assert first.version.state == "ready"
     assert all(serves(one.url, first.version.served_name) for one in first.version.replicas)
-    assert healthy_replicas(first.version.router_url) == 2
+    assert answering(first.version) == 2
     site.promote(1)
     with gateway(site) as door, Load(door, MODEL) as load:
         assert settled(load, f"{MODEL}-v0001")
@@ -211,12 +240,8 @@ def test_versions_come_and_go_under_load_and_nobody_notices(site: Site) -> None:
         assert resume(site.home, admission=site.admission, platform=site.platform()) == {}
         assert resume(site.home, admission=site.admission) == {}
         assert len(site.server.applied) == applied
-        with pytest.raises(DeploymentError, match="v0002 runs on another platform"):
+        with pytest.raises(DeploymentError, match="v0002 has run on another platform"):
             start_version(site.home, site.spec(2), admission=site.admission)
-        # A replica dies, its pod starts it again, behind admission.
-        two = site.recorded(2).replicas[0].name.removesuffix("-0")
-        pod = site.server.pods["statefulsets", two][0]
-        os.kill(pod.main.lives[-1].process.pid, signal.SIGKILL)
         moves.rollback(site.home, MODEL, by="test", reason="back", admission=site.admission)
         assert settled(load, f"{MODEL}-v0001")
         moves.rollback(site.home, MODEL, by="test", reason="forth", admission=site.admission)
@@ -234,15 +259,137 @@ def test_versions_come_and_go_under_load_and_nobody_notices(site: Site) -> None:
     assert load.failures() == []
     assert len(load.answers) > 50
     assert site.kinds(1) == []
-    assert len(site.kinds(2)) == len(site.kinds(3)) == 8
+    parts = ["networkpolicies", "poddisruptionbudgets", "services", "statefulsets"]
+    assert site.kinds(2) == site.kinds(3) == parts
     assert (site.recorded(1).state, site.recorded(2).state) == ("stopped", "ready")
-    assert len(pod.main.lives) == 2
-    assert serves(site.recorded(2).replicas[0].url, site.recorded(2).served_name)
     with pytest.raises(PointerError, match="is stopped, not ready"):
         moves.rollback(site.home, MODEL, "v0001", by="t", reason="r", admission=site.admission)
     # What is stopped here is not what runs in the cluster.
     down(site.home)
     assert site.recorded(3).state == "ready"
+
+
+def test_pods_die_and_are_replaced_and_no_call_fails(site: Site) -> None:
+    site.replicas = 2
+    site.put(1)
+    version = site.recorded(1)
+    first, second = ((MODEL, V1, one.name) for one in version.replicas)
+    with gateway(site) as one, gateway(site) as two:
+        doors = (one, two)
+
+        def rotated(pod: tuple[str, str, str], within: bool) -> None:
+            until(lambda: all(door.rotation.rotated()[pod] is within for door in doors))
+
+        until(lambda: all(len(door.rotation.rotated()) == 2 for door in doors))
+        with Load(one, MODEL, callers=2) as plain, Load(two, MODEL, stream=True, callers=2) as told:
+            # An engine dies: its pod starts it again, behind admission, once it has its image.
+            pod, world = site.pod(1), site.server.world
+            world.missing_images.add(site.place.engine_image)
+            os.kill(pod.main.lives[-1].process.pid, signal.SIGKILL)
+            rotated(first, False)
+            world.missing_images.clear()
+            rotated(first, True)
+            assert len(pod.main.lives) == 2
+            # A node is drained: another pod takes place and name, once there is another node.
+            drained, world.nodes = site.pod(1, index=1), 0
+            site.server.drain(drained)
+            rotated(second, False)
+            world.nodes = 1
+            rotated(second, True)
+            assert site.pod(1, index=1) is not drained
+            assert settled(plain, V1)
+            assert settled(told, V1)
+        out = [sum(door.rotation.taken_out.values()) for door in doors]
+    assert plain.failures() == told.failures() == []
+    assert told.streamed_texts() == {"w0 w1 "}
+    assert min(out) >= 2
+    assert serves(version.replicas[0].url, version.served_name)
+
+
+def test_a_stopped_version_of_the_cluster_is_started_there_for_a_rollback(site: Site) -> None:
+    site.put(1, 2, 3)
+    assert retire_others(site.home, MODEL, platform=site.platform()) == [V1]
+    assert site.kinds(1) == []
+    back = partial(
+        cold.rollback, site.home, MODEL, "v0001",
+        by="test", reason="night", admission=site.admission, progress=site.said.append,
+    )  # fmt: skip
+    before = site.pointer(), dict(site.server.objects)
+    told = rf"production is {V3} as before: {V1} has run on another platform \(http://127"
+    with pytest.raises(ColdStartError, match=told):
+        back()
+    assert (site.pointer(), site.server.objects) == before
+    assert site.recorded(1).state == "stopped"
+    with gateway(site) as door, Load(door, MODEL, callers=2) as load:
+        assert back(platform=site.platform()).move.to_version == V1
+        assert settled(load, V1)
+    assert load.failures() == []
+    assert load.versions() == {V3, V1}
+    assert (len(site.kinds(1)), site.kinds(2), len(site.kinds(3))) == (4, [], 4)
+    assert (site.recorded(1).state, site.recorded(2).state) == ("ready", "stopped")
+
+
+def test_a_rollback_that_cannot_start_on_the_cluster_leaves_nothing(site: Site) -> None:
+    site.put(1, 2, 3)
+    retire_others(site.home, MODEL, platform=site.platform())
+    before = site.pointer(), dict(site.server.objects)
+    with pytest.raises(ColdStartError, match=r"(?s)as before: demo-v0001 was not started.*to fail"):
+        cold.rollback(
+            site.home, MODEL, "v0001", by="test", reason="night", admission=site.admission,
+            platform=site.platform(engine=broken_engine),
+        )  # fmt: skip
+    assert (site.pointer(), site.server.objects) == before
+    assert answering(site.recorded(3)) == 1
+
+
+def asleep(site: Site, number: int) -> bool:
+    (one,) = site.recorded(number).replicas
+    return bool(get_json(f"{one.url}/is_sleeping")[1]["is_sleeping"])
+
+
+def test_a_previous_version_sleeps_in_its_pod_and_wakes_for_a_rollback(site: Site) -> None:
+    site.sleeps = True
+    site.put(1, 2)
+    assert put_to_sleep(site.home, MODEL) == V1
+    assert (site.recorded(1).state, asleep(site, 1), asleep(site, 2)) == ("asleep", True, False)
+    applied = len(site.server.applied)
+    # Asleep counts as up: a rollout that is done again leaves it be.
+    assert resume(site.home, admission=site.admission, platform=site.platform(), model=MODEL) == {}
+    assert asleep(site, 1)
+    with gateway(site) as door, Load(door, MODEL, callers=2) as load:
+        cold.rollback(
+            site.home, MODEL, by="test", reason="back", admission=site.admission,
+            platform=site.platform(),
+        )  # fmt: skip
+        assert settled(load, V1)
+    assert load.failures() == []
+    until(lambda: site.recorded(2).state == "asleep" and asleep(site, 2))
+    assert not asleep(site, 1)
+    assert len(site.server.applied) == applied
+
+
+def test_form_and_terms_are_kept_and_changed_without_touching_a_pod(site: Site) -> None:
+    form: dict[str, Any] = {"choice": ["b", "a"]}
+    spec = replace(site.spec(1), form=form, cache=CacheTerms(ttl_s=60, shared=False))
+    start = partial(
+        start_version, site.home, admission=site.admission, replicas=1, platform=site.platform()
+    )
+    start(spec)
+    one = site.recorded(1)
+    assert (one.form, one.cache, one.state) == (form, CacheTerms(ttl_s=60, shared=False), "ready")
+    schema = {"json": {"type": "object", "properties": {"z": {}, "a": {}}}}
+    applied, lives = len(site.server.applied), len(site.pod(1).main.lives)
+    # Of an engine that runs it stays as it is, whether it can sleep.
+    again = start(replace(spec, form=schema, cache=CacheTerms(enabled=False), sleeps=True))
+    assert (again.seconds, again.version) == (0.0, site.recorded(1))
+    assert (again.version.form, again.version.cache) == (schema, CacheTerms(enabled=False))
+    assert again.version.replicas == one.replicas
+    assert (len(site.server.applied), len(site.pod(1).main.lives)) == (applied, lives)
+    # And what starts it again has them, too.
+    stop_version(site.home, MODEL, "v0001", platform=site.platform())
+    start(recorded_spec(site.recorded(1)))
+    found = site.recorded(1)
+    assert (found.form, found.cache, found.state) == (schema, CacheTerms(enabled=False), "ready")
 
 
 def flip_a_byte(site: Site) -> dict[str, Any]:
@@ -263,11 +410,6 @@ def has_no_image(site: Site) -> dict[str, Any]:
     return {}
 
 
-def has_no_router_image(site: Site) -> dict[str, Any]:
-    site.server.world.missing_images.add(site.place.serving_image)
-    return {}
-
-
 def has_no_node(site: Site) -> dict[str, Any]:
     site.server.world.nodes = 0
     return {"timeout_s": 1.5}
@@ -283,7 +425,6 @@ def has_no_home(site: Site) -> dict[str, Any]:
     [
         (flip_a_byte, r"keeps ending.*container bring:.*model\.safetensors was changed"),
         (has_no_image, r"cannot get its image; pod .*ImagePullBackOff: Back-off pulling image"),
-        (has_no_router_image, r"-router cannot get its image; pod .*ImagePullBackOff"),
         (has_no_node, r"did not answer in time; .*Unschedulable: 0/3 nodes are available"),
         (has_no_home, r"lacks something that it needs to be made.*no subPath"),
     ],
@@ -343,7 +484,7 @@ def test_an_api_that_goes_away_in_a_rollout_says_what_may_be_left(site: Site) ->
 
 def test_what_the_api_refuses_is_said_in_its_words(site: Site) -> None:
     with pytest.raises(DeploymentError, match=r"applying StatefulSet .*: Kubernetes answered 400"):
-        site.start(1, router_replicas=1, resources={"limits": ["none"]})
+        site.start(1, resources={"limits": ["none"]})
     assert site.server.objects == {}
 
 
