@@ -58,10 +58,11 @@ def rollback(
     admission: Admission,
     progress: Callable[[str], None] = lambda _: None,
     platform: Platform | None = None,
+    timeout_s: float = 300.0,
 ) -> RolledBack:
     """Go back to the previous version, or to another that was in production; start it if need be.
 
-    What has to be started is started on `platform`; left out, on this machine.
+    What has to be started is started on `platform` (left out, on this machine) within `timeout_s`.
 
     Raises:
         AdmissionError: Its evidence does not hold.
@@ -72,7 +73,7 @@ def rollback(
     before = version = None
     if cold := what_must_start(home, model, to):
         before, target = cold
-        version = _started(home, before, target, admission, progress, platform)
+        version = _started(home, before, target, admission, progress, platform, timeout_s)
         to = version.version
     try:
         if version and before:
@@ -134,6 +135,7 @@ def _started(
     admission: Admission,
     progress: Callable[[str], None],
     platform: Platform | None,
+    timeout_s: float,
 ) -> Version:
     name = target.version
     progress(f"{name} is not warm: it is started first, production is {before.current} meanwhile")
@@ -143,6 +145,7 @@ def _started(
             recorded_spec(target),
             admission=admission,
             replicas=len(target.replicas) or 2,
+            timeout_s=timeout_s,
             progress=progress,
             platform=platform,
         ).version

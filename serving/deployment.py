@@ -219,7 +219,12 @@ def stop_version(home: Path, model: str, version: str, *, platform: Platform | N
             raise DeploymentError(
                 f"{known.version} is in production or kept warm: move the pointer first."
             )
-        _stop(platform or Supervised(home), store, known)
+        place = platform or Supervised(home)
+        if not place.runs(known):
+            raise DeploymentError(
+                f"{known.version} has run on another platform ({_addresses(known)}): stop it there."
+            )
+        _stop(place, store, known)
 
 
 def retire_others(home: Path, model: str, *, platform: Platform | None = None) -> list[str]:
@@ -312,8 +317,8 @@ def _refuse_elsewhere(store: PointerStore, here: Platform, spec: VersionSpec) ->
         if same and not here.runs(one):
             raise DeploymentError(
                 f"{spec.version} has run on another platform ({_addresses(one)}): "
-                f"`ftdm run {spec.model} --select deployed_version` starts it where its defs.yaml "
-                "says."
+                f"Dagster's job {spec.model}_rollback, or `ftdm run {spec.model} --select "
+                "deployed_version` for the newest, starts it where its defs.yaml says."
             )
 
 

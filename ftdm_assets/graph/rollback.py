@@ -39,6 +39,7 @@ def rollback_job(graph: GraphPlan) -> dg.JobDefinition:
                 admission=StoreAdmission(reading.home),
                 progress=context.log.info,
                 platform=production.platform(reading, context.log.info),
+                timeout_s=graph.model.settings.serving.startup_timeout_s,
             )
         except PointerError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
