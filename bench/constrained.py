@@ -24,9 +24,9 @@ from golden.examples import Example
 from golden.harness import examine
 from gpu_steps.engine_process import Engine, running_engine
 from gpu_steps.reporting import PlainReporter
-from serving.deployment import split_cores
 from serving.engine import engine_command
 from serving.health import free_port
+from serving.supervised import split_cores
 
 _SERVED, _START_S, _ANSWER_S = "bench", 600.0, 600.0
 

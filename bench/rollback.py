@@ -28,9 +28,10 @@ from bench.engine_ratio import questions
 from bench.kept_alive import Answered, Callers, since, turned_back
 from serving import cold, moves, stack
 from serving.admission import Admission, Candidate
-from serving.deployment import VersionSpec, start_version
+from serving.deployment import start_version
 from serving.health import answers_chat, free_port
 from serving.local_key import local_key
+from serving.platform import VersionSpec
 from serving.pointer import PointerStore
 from serving.supervision import Supervisor
 from serving.versions import PointerError

@@ -19,15 +19,10 @@ from pathlib import Path
 
 from serving import moves, names
 from serving.admission import Admission
-from serving.deployment import (
-    DeploymentError,
-    Platform,
-    recorded_spec,
-    start_version,
-    stop_version,
-)
+from serving.deployment import start_version, stop_version
 from serving.health import answering, answers_chat
 from serving.home import HomeError
+from serving.platform import DeploymentError, Platform, recorded_spec
 from serving.pointer import PointerStore
 from serving.sleep import later
 from serving.supervision import SupervisionError

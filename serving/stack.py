@@ -21,7 +21,7 @@ from ftdm_assets.provenance.trust import TRUST_ENV, trust_folder
 from serving import tls
 from serving.admission import Admission
 from serving.database import DatabaseError, exists
-from serving.deployment import EngineBuilder, Supervised, resume
+from serving.deployment import resume
 from serving.engine import HOST, engine_command
 from serving.health import answering, get_json, port_is_free
 from serving.home import CACHE_VARIABLE, DATABASE_VARIABLE, Home, interpreter
@@ -29,6 +29,7 @@ from serving.local_key import local_key
 from serving.otlp import tracing_environment
 from serving.pointer import PointerStore
 from serving.rotation_status import out_of_rotation
+from serving.supervised import EngineBuilder, Supervised
 from serving.supervision import Program, ProgramStatus, Supervisor
 from serving.versions import UP
 

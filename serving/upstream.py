@@ -134,6 +134,10 @@ class _Given:
             self._closed(self.replica)
             self._closed = None
 
+    def __del__(self) -> None:
+        # A stream whose caller has left before it began is never closed by whoever would read it.
+        self.close()
+
 
 class Upstream:
     """The connections to the replicas; one for each gateway process."""

@@ -35,7 +35,7 @@ _UNREACHABLE = (
     "serving.cold.ColdStartError",
     "serving.stack.StackError",
     "serving.supervision.SupervisionError",
-    "serving.deployment.DeploymentError",
+    "serving.platform.DeploymentError",
     "ftdm_assets.registries.mlflow_registry.RegistryError",
 )
 

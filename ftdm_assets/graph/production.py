@@ -18,9 +18,10 @@ from ftdm_assets.serving_settings import ServingPodSettings, ServingSettings
 from serving import deployment, stack
 from serving.admission import Admission
 from serving.api_keys import KEY_VARIABLE
-from serving.deployment import Platform, Supervised
 from serving.home import DATABASE_VARIABLE
 from serving.local_key import local_key
+from serving.platform import Platform
+from serving.supervised import Supervised
 
 
 @dataclass(frozen=True)

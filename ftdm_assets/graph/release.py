@@ -30,8 +30,8 @@ from golden.examples import Example
 from serving import deployment, moves, sleep
 from serving.admission import Admission, AdmissionError, StoreAdmission
 from serving.api_keys import who_moves
-from serving.deployment import Platform
 from serving.engine import EngineError
+from serving.platform import DeploymentError, Platform, VersionSpec
 from serving.pointer import PointerStore
 from serving.versions import CacheTerms, Move, PointerError, Version
 
@@ -155,7 +155,7 @@ def _started(
         ValueError: if admission refuses it, or it is to sleep and the engine cannot.
     """
     model, serving = reading.model, reading.model.settings.serving
-    spec = deployment.VersionSpec(
+    spec = VersionSpec(
         model.name,
         version["version"],
         version["digest"],
@@ -225,7 +225,7 @@ def _retire_others(reading: Reading, tools: Tools, platform: Platform | None) ->
     """Stop what is served no more; a platform that is out of reach undoes no deployment."""
     try:
         deployment.retire_others(reading.home, reading.model.name, platform=platform)
-    except deployment.DeploymentError as error:
+    except DeploymentError as error:
         tools.say(f"warning: {error}")
 
 

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from ftdm_assets.cluster.connection import TIMEOUT, may_pass, sentence, token_ran_out
 from ftdm_assets.patience import OutOfReachError, patiently
-from serving.deployment import DeploymentError
 from serving.kubernetes.objects import API
+from serving.platform import DeploymentError
 
 T = TypeVar("T")
 SECTION = "serving.kubernetes"

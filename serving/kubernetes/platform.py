@@ -15,13 +15,6 @@ from typing import Any
 
 from ftdm_assets.provenance.store import store_folder
 from serving.admission import Admission
-from serving.deployment import (
-    DeploymentError,
-    VersionSpec,
-    need_a_replica,
-    planned_version,
-    with_terms,
-)
 from serving.health import serves
 from serving.home import Home
 from serving.kubernetes.cluster import Cluster
@@ -37,6 +30,13 @@ from serving.kubernetes.place import Place
 from serving.kubernetes.pods import PodsWatched
 from serving.kubernetes.policies import policies
 from serving.kubernetes.replicas import replica_objects
+from serving.platform import (
+    DeploymentError,
+    VersionSpec,
+    need_a_replica,
+    planned_version,
+    with_terms,
+)
 from serving.pointer import PointerStore
 from serving.versions import Replica, Version
 from serving.waiting import await_all
@@ -44,7 +44,7 @@ from serving.waiting import await_all
 
 @dataclass(frozen=True)
 class Kubernetes:
-    """A namespace of a cluster as a platform; see `serving.deployment.Platform`.
+    """A namespace of a cluster as a platform; see `serving.platform.Platform`.
 
     Attributes:
         home: Whose store holds the weights; the cluster has it behind the claim of `place`.

@@ -22,10 +22,12 @@ from ftdm_assets.provenance.statements import InputRef, Manifest
 from ftdm_assets.registries.mlflow_registry import RegistryError
 from ftdm_assets.settings import parse_settings
 from serving.admission import AdmissionError
-from serving.deployment import Supervised, VersionSpec, start_version
+from serving.deployment import start_version
 from serving.health import answering
 from serving.names import served_name
+from serving.platform import VersionSpec
 from serving.pointer import PointerStore
+from serving.supervised import Supervised
 from serving.supervision import Supervisor
 from serving.versions import CacheTerms, Version
 from tests.graph.stage import Stage

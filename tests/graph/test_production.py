@@ -15,12 +15,13 @@ from ftdm_assets.provenance.trust import trust_key
 from ftdm_assets.serving_settings import ServingSettings
 from golden.examples import Example
 from serving.admission import StoreAdmission
-from serving.deployment import DeploymentError, Supervised
 from serving.gateway import GatewaySettings, create_app
 from serving.kubernetes import platform
 from serving.local_key import local_key
+from serving.platform import DeploymentError
 from serving.pointer import PointerStore
 from serving.sleep import can_sleep
+from serving.supervised import Supervised
 from tests.graph.samples import model_folder
 from tests.graph.stage import StepsHere
 from tests.provenance.sealed import SHORT, sealed
@@ -181,7 +182,7 @@ def test_every_setting_reaches_the_objects(shared: Path) -> None:
 
 
 def _planned(made: platform.Kubernetes, found: Mapping[str, Any], folder: Path) -> Any:
-    from serving.deployment import VersionSpec
+    from serving.platform import VersionSpec
 
     spec = VersionSpec("demo", found["version"], found["digest"], folder, 2048, "bfloat16")
     cluster = replace(made.cluster)

@@ -15,9 +15,10 @@ import httpx
 
 from serving import moves, stack
 from serving.admission import Admission, Candidate
-from serving.deployment import VersionSpec, start_version
+from serving.deployment import start_version
 from serving.engine import EngineCommand
 from serving.local_key import local_key
+from serving.platform import VersionSpec
 from serving.pointer import PointerStore
 from serving.supervision import Supervisor
 from serving.versions import Version

@@ -12,9 +12,10 @@ import pytest
 from ftdm_assets.provenance.trust import revoke_key, trust_key
 from serving import moves, stack
 from serving.admission import AdmissionError, StoreAdmission
-from serving.deployment import VersionSpec, start_version
+from serving.deployment import start_version
 from serving.health import free_port
 from serving.names import served_name
+from serving.platform import VersionSpec
 from serving.pointer import PointerStore
 from serving.versions import Replica, Version
 from tests.provenance.sealed import AT, SHORT, Sealed, sealed

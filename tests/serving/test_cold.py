@@ -19,10 +19,11 @@ from serving.admin_cold import ColdRollbacks
 from serving.admission import Admission, AdmissionError, Candidate
 from serving.api_keys import Grant, KeyStore
 from serving.cold import ColdStartError
-from serving.deployment import VersionSpec, retire_others
+from serving.deployment import retire_others
 from serving.errors import ApiError
 from serving.gateway import GatewaySettings, create_app
 from serving.health import answering, answers_chat, free_port
+from serving.platform import VersionSpec
 from serving.versions import Move, PointerError, Version
 from tests.serving.as_replica import version_at
 from tests.serving.serving_support import (

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from serving import deployment, stack
-from serving.deployment import DeploymentError, retire_others, stop_version
+from serving.deployment import retire_others, stop_version
 from serving.health import answering, serves
 from serving.home import Home
+from serving.platform import DeploymentError, VersionSpec
+from serving.supervised import split_cores
 from serving.versions import CacheTerms, PointerError
 from tests.serving.serving_support import (
     MODEL,
@@ -189,10 +191,10 @@ def test_replicas_get_cores_of_their_own_when_there_are_enough(
     shares: list[tuple[int, ...] | None],
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: cores)
-    assert deployment.split_cores(replicas) == shares
+    assert split_cores(replicas) == shares
 
 
 def test_a_version_needs_a_replica(tmp_path: Path) -> None:
-    spec = deployment.VersionSpec("m", "m-v0001", digest_of("m"), tmp_path, 8, "bfloat16")
+    spec = VersionSpec("m", "m-v0001", digest_of("m"), tmp_path, 8, "bfloat16")
     with pytest.raises(DeploymentError, match="at least one replica"):
         start_version(tmp_path, spec, replicas=0)

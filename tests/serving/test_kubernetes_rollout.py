@@ -24,16 +24,7 @@ from ftdm_assets.provenance.trust import trust_key
 from serving import cold, moves
 from serving.admission import StoreAdmission
 from serving.cold import ColdStartError
-from serving.deployment import (
-    DeploymentError,
-    RunningVersion,
-    VersionSpec,
-    recorded_spec,
-    resume,
-    retire_others,
-    start_version,
-    stop_version,
-)
+from serving.deployment import RunningVersion, resume, retire_others, start_version, stop_version
 from serving.engine import EngineCommand
 from serving.gateway import GatewaySettings, create_app
 from serving.health import answering, get_json, serves
@@ -41,6 +32,7 @@ from serving.kubernetes.cluster import Cluster
 from serving.kubernetes.place import Place
 from serving.kubernetes.platform import Kubernetes
 from serving.local_key import local_key
+from serving.platform import DeploymentError, VersionSpec, recorded_spec
 from serving.pointer import PointerStore
 from serving.rotation import Rotation
 from serving.sleep import put_to_sleep

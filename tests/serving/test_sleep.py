@@ -11,10 +11,10 @@ import pytest
 
 from serving import cold, deployment, moves, stack
 from serving.admission import AdmissionError, Candidate
-from serving.deployment import VersionSpec
 from serving.drill import drill
 from serving.engine import EngineCommand, EngineError
 from serving.health import free_port, get_json
+from serving.platform import VersionSpec
 from serving.pointer import PointerStore
 from serving.sleep import (
     can_sleep,
