@@ -1,9 +1,9 @@
 """Sending one call to the version it means, again if need be, and its answer back.
 
 Invariants:
-- while nothing of an answer has gone back to the caller, a call is sent again for a bounded time;
-  each time the pointer is read anew, so a move of the pointer takes effect at once for a waiting
-  call and never fails one;
+- while nothing of an answer has gone back to the caller, a call is sent again for a bounded time
+  from when it was lost, however long it was at work before; each time the pointer is read anew, so
+  a move of the pointer takes effect at once for a waiting call and never fails one;
 - an answer belongs to one version: once its first byte has gone back it is never mixed with
   another's; a stream that breaks goes on with another replica of the same version where that one
   writes the same, and else ends with an error event, not in silence;
@@ -19,6 +19,7 @@ Invariants:
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -181,13 +182,18 @@ class Upstream:
     async def _patiently(
         self, attempt: Callable[[], Awaitable[T]], version: Callable[[], Version]
     ) -> T:
-        end = time.monotonic() + self._retry_for_s
-        pause = _FIRST_PAUSE_S
+        end, lost, pause = math.inf, 0, _FIRST_PAUSE_S
         while True:
+            began = time.monotonic()
             try:
                 return await attempt()
             except _NotReachedError as error:
-                if time.monotonic() + pause > end:
+                now = time.monotonic()
+                # While a replica was at work with it nobody was searched for.
+                worked = now - began > self._retry_for_s
+                if end == math.inf or (worked and lost < _BREAKS):
+                    end, lost, pause = now + self._retry_for_s, lost + 1, _FIRST_PAUSE_S
+                if now + pause > end:
                     raise unreachable(
                         f"No replica of {version().version} can be reached ({error}): "
                         "try again shortly."

@@ -1,9 +1,9 @@
 """How often a request is sent again: within a budget, and once more when a replica hangs."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,13 +12,14 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from serving.hedge import hedged
+from serving.pointer import PointerStore
 from serving.retry_budget import RetryBudget
-from tests.serving.as_replica import AsReplica
-from tests.serving.cache_support import CHAT, chat, gateway, put, served
+from tests.serving.as_replica import AsReplica, replica_at
+from tests.serving.cache_support import CHAT, FakeReplica, chat, gateway, put, served
 from tests.serving.serving_support import bearer
 
 
@@ -79,6 +80,44 @@ def test_a_version_that_answers_nothing_rightly_is_not_asked_without_end(
     assert all(one.headers["retry-after"] == "1" for one in refused)
     # Without the budget each would be sent four times in its 0.4 s.
     assert number < one.asked < 2.5 * number
+
+
+@dataclass
+class Loses:
+    """Has a request for a while, and then loses it."""
+
+    for_s: float
+    asked: int = 0
+
+    async def complete(self, _: Request) -> Response:
+        self.asked += 1
+        return StreamingResponse(
+            self._lose(), media_type="application/json", headers={"content-length": "100"}
+        )
+
+    async def _lose(self) -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(self.for_s)
+        raise OSError("the replica is gone")
+
+
+def test_what_was_long_at_work_when_it_was_lost_is_sent_again(tmp_path: Path) -> None:
+    one, other = Loses(for_s=1.0), FakeReplica("well")
+    app = AsReplica(Starlette(routes=[Route(CHAT, one.complete, methods=["POST"])]))
+    with served(app) as losing, served(other.app()) as well:
+        version = put(tmp_path, losing)
+        replicas = tuple(replica_at(url, version.served_name) for url in (losing, well))
+        with PointerStore(tmp_path) as store:
+            store.record_version(replace(version, replicas=replicas))
+        # It searches for 0.4 s only, which the loss alone takes longer than.
+        with (
+            gateway(tmp_path, None) as gate,
+            httpx.Client(headers=bearer(gate.key), timeout=60) as client,
+        ):
+            for number in range(2):
+                answer = client.post(f"{gate.url}{CHAT}", json=chat(f"q {number}"))
+                assert answer.status_code == 200, answer.text
+    assert one.asked == 1
 
 
 @dataclass
