@@ -65,6 +65,8 @@ class Bench:
         longest = max(one.ended - one.began for one in heard)
         cells = f"{len(heard):9} {failed:7} {longest:9.2f}"
         print(f"{name:32} {cells} {seen.until_out(began):>8} {seen.out_for():>9}")
+        for why in {one.failure[:300] for one in heard if one.failure}:
+            print(f"    {why}")
 
     def signal(self, name: str, what: signal.Signals) -> Callable[[], None]:
         """Return what sends a program a signal."""

@@ -12,7 +12,7 @@ Invariants:
   off, 502, 503), which is safe as a completion has no side effects, and so is a call that waits for
   the head of an answer of a replica that is found to hang (`serving.hedge`); what has reached a
   replica is sent again within a budget (`serving.retry_budget`). What a replica itself answered,
-  good or bad, is passed on as it is;
+  good or bad, is passed on as it is, but for a first 500 where another replica can be asked;
 - an answer that does not name the version's weights as its model is no replica's of that version:
   nothing of it goes back, the call is sent again, and the replica is out of rotation.
 """
@@ -21,7 +21,7 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -39,6 +39,8 @@ from serving.transcript import BrokenOffError, CannotGoOnError, Events, Transcri
 from serving.versions import Version
 
 _AGAIN = frozenset({502, 503})
+# An engine that is ending says so to what it has at work; so does one with a fault of its own.
+_FAILED = 500
 # What an engine says to a model's name that is not its own; the path is one that it has.
 _UNKNOWN = 404
 # Shorter than the engine's 5 s: a connection that it has just closed would cost a try.
@@ -177,7 +179,10 @@ class Upstream:
             ApiError: Nobody could be reached in time, or the name means nothing (any more).
         """
         self._budget.note_request(call.resolve().version)
-        return await self._patiently(lambda: self._send_once(call, call.resolve()), call.resolve)
+        failed: list[str] = []
+        return await self._patiently(
+            lambda: self._send_once(call, call.resolve(), failed), call.resolve
+        )
 
     async def _patiently(
         self, attempt: Callable[[], Awaitable[T]], version: Callable[[], Version]
@@ -206,8 +211,11 @@ class Upstream:
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
 
-    async def _send_once(self, call: Call, version: Version) -> Response:
-        given = await self._opened(call, version)
+    async def _send_once(self, call: Call, version: Version, failed: list[str]) -> Response:
+        given = await self._opened(call, version, failed)
+        if given.answer.status == _FAILED and self._may_ask_another(version, given, failed):
+            given.close()
+            raise _NotReachedError("it answers 500")
         answer, streamed = given.answer, False
         try:
             if call.streams and answer.content_type == "text/event-stream":
@@ -220,9 +228,17 @@ class Upstream:
             if not streamed:
                 given.close()
 
-    async def _opened(self, call: Call, version: Version) -> _Given:
+    def _may_ask_another(self, version: Version, given: _Given, failed: list[str]) -> bool:
+        """Say whether a replica's failure may be its own: once, and if there is another to ask."""
+        if failed or not set(self._rotation.fit(version)) - {given.replica}:
+            return False
+        failed.append(given.replica)
+        self._rotation.suspect(version, given.replica)
+        return True
+
+    async def _opened(self, call: Call, version: Version, but: Sequence[str] = ()) -> _Given:
         """Send a call to a replica of a version; of the answer only the head is read."""
-        tried: list[str] = []
+        tried = list(but)
         given = await hedged(
             lambda: self._posted(call, version, tried),
             lambda: self._rotation.hung(version),

@@ -120,6 +120,26 @@ def test_what_was_long_at_work_when_it_was_lost_is_sent_again(tmp_path: Path) ->
     assert one.asked == 1
 
 
+@pytest.mark.parametrize("both", [False, True])
+def test_a_first_failure_of_a_replica_is_not_the_answer(tmp_path: Path, both: bool) -> None:
+    one, other = FakeReplica("ending", failures=1_000), FakeReplica("well", failures=1_000 * both)
+    with served(one.app()) as ending, served(other.app()) as well:
+        version = put(tmp_path, ending)
+        replicas = tuple(replica_at(url, version.served_name) for url in (ending, well))
+        with PointerStore(tmp_path) as store:
+            store.record_version(replace(version, replicas=replicas))
+        with (
+            gateway(tmp_path, None) as gate,
+            httpx.Client(headers=bearer(gate.key), timeout=60) as client,
+        ):
+            answers = [client.post(f"{gate.url}{CHAT}", json=chat(f"q {n}")) for n in range(4)]
+    # Where both fail it is the request's own: it is asked twice, no more, and told.
+    assert {answer.status_code for answer in answers} == ({500} if both else {200})
+    if both:
+        asked = [body for body in (*one.bodies, *other.bodies) if "messages" in body]
+        assert len(asked) == 2 * len(answers)
+
+
 @dataclass
 class Answer:
     """Stands for the head of an answer; the real ones are in `test_faults.py`."""
