@@ -178,11 +178,18 @@ class Upstream:
         Raises:
             ApiError: Nobody could be reached in time, or the name means nothing (any more).
         """
-        self._budget.note_request(call.resolve().version)
         failed: list[str] = []
-        return await self._patiently(
-            lambda: self._send_once(call, call.resolve(), failed), call.resolve
-        )
+        counted = False
+
+        async def attempt() -> Response:
+            nonlocal counted
+            version = call.resolve()
+            if not counted:
+                self._budget.note_request(version.version)
+                counted = True
+            return await self._send_once(call, version, failed)
+
+        return await self._patiently(attempt, call.resolve)
 
     async def _patiently(
         self, attempt: Callable[[], Awaitable[T]], version: Callable[[], Version]
