@@ -27,7 +27,6 @@ from typing import Literal
 from bench.engine_ratio import questions
 from bench.kept_alive import Answered, Callers, since, turned_back
 from serving import cold, moves, stack
-from serving.admission import Admission, Candidate
 from serving.deployment import start_version
 from serving.health import answers_chat, free_port
 from serving.local_key import local_key
@@ -35,29 +34,13 @@ from serving.platform import VersionSpec
 from serving.pointer import PointerStore
 from serving.supervision import Supervisor
 from serving.versions import PointerError
+from tests.serving.serving_support import VOUCHED
 
 Kind = Literal["warm", "cold"]
 MODEL, _BY = "bench", "bench"
 _LONGEST, _DTYPE, _MAX_TOKENS, _QUESTIONS = 2048, "bfloat16", 8, 200
 _START_S, _FIRST_ANSWER_S, _SETTLE_S = 900.0, 120.0, 3.0
 _ERRORS_IN_A_ROW = 3
-
-
-class _Unasked:
-    """Admits what lies in no store."""
-
-    def to_start(self, candidate: Candidate) -> None:
-        """Let it start."""
-
-    def to_move(self, candidate: Candidate) -> None:
-        """Let the pointer move to it."""
-
-    def guarded(self, candidate: Candidate, argv: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the command as it is."""
-        return argv
-
-
-ADMISSION: Admission = _Unasked()
 
 
 @dataclass(frozen=True)
@@ -116,7 +99,7 @@ def production(home: Path, folders: Sequence[Path], replicas: int) -> Iterator[s
     """Serve both models, the second in production; yields the gateway's address."""
     ports = stack.Ports(free_port(), free_port(), free_port())
     try:
-        stack.up(home, admission=ADMISSION, ports=ports, timeout_s=_START_S, progress=say)
+        stack.up(home, admission=VOUCHED, ports=ports, timeout_s=_START_S, progress=say)
         for number, folder in enumerate(folders, start=1):
             _put(home, f"{MODEL}-v{number:04d}", folder, replicas)
         yield stack.gateway_url(ports)
@@ -130,7 +113,7 @@ def _put(home: Path, version: str, folder: Path, replicas: int) -> None:
     running = start_version(
         home,
         spec,
-        admission=ADMISSION,
+        admission=VOUCHED,
         replicas=replicas,
         timeout_s=_START_S,
         progress=say,
@@ -138,7 +121,7 @@ def _put(home: Path, version: str, folder: Path, replicas: int) -> None:
     # In production the smoke test has asked every replica before.
     for replica in running.version.replicas:
         answers_chat(replica.url, running.version.served_name, _FIRST_ANSWER_S)
-    moves.promote(home, MODEL, version, by=_BY, reason=_BY, admission=ADMISSION)
+    moves.promote(home, MODEL, version, by=_BY, reason=_BY, admission=VOUCHED)
 
 
 def measure(home: Path, kind: Kind, groups: Sequence[Callers]) -> Measured:
@@ -153,7 +136,7 @@ def measure(home: Path, kind: Kind, groups: Sequence[Callers]) -> Measured:
     connections = [answers for group in groups for answers in group.answers]
     began = time.monotonic()
     try:
-        made = cold.rollback(home, MODEL, by=_BY, reason=_BY, admission=ADMISSION, progress=say)
+        made = cold.rollback(home, MODEL, by=_BY, reason=_BY, admission=VOUCHED, progress=say)
     except PointerError as error:
         return Measured(kind, to, error=str(error))
     firsts = _firsts(connections, to, began)
