@@ -54,11 +54,18 @@ def _is_nothing(value: Any) -> bool:
     return value is None or value is False or value == []
 
 
-def form_for(path: str, body: Mapping[str, Any], form: Form, free: bool) -> Form:
-    """Return the form that a request is held to: its version's, or none."""
-    return {} if free or path != _CHAT or has_own(body) else form
+def form_for(path: str, own: bool, form: Form, free: bool) -> Form:
+    """Return the form that a request is held to: its version's, or none.
+
+    Args:
+        path: The API's path.
+        own: Whether the request brings its own (`has_own`).
+        form: The version's.
+        free: Whether the caller asks for a free answer.
+    """
+    return {} if free or own or path != _CHAT else form
 
 
-def held_to(body: Mapping[str, Any], form: Form) -> str:
-    """Return the header's word for a request that is held to this form."""
-    return "own" if has_own(body) else next(iter(form), "off")
+def held_to(own: bool, form: Form) -> str:
+    """Return the header's word for a request that is held to this form, or brings its `own`."""
+    return "own" if own else next(iter(form), "off")

@@ -127,6 +127,8 @@ class KeyStore:
 
     def __init__(self, home: Path, *, watching: bool = False) -> None:
         self._db = open_database(home, _SCHEMA, watching=watching)
+        self._found: dict[str, ApiKey] = {}
+        self._found_at: object | None = None
 
     def __enter__(self) -> "KeyStore":
         return self
@@ -183,14 +185,27 @@ class KeyStore:
         return [_key(row) for row in rows.fetchall()]
 
     def find(self, text: str) -> ApiKey | None:
-        """Return the key with this text, valid or not; None if there is none."""
+        """Return the key with this text, valid or not; None if there is none.
+
+        The database says each time whether anybody has written since; only then it is read anew.
+        """
+        if (now := self._db.state()) is None or now != self._found_at:
+            self._found, self._found_at = {}, now
+        digest = _digest(text)
+        found = self._found.get(digest) or self._find(text, digest)
+        # No more than there are keys: what is not known is asked for each time.
+        if found is not None:
+            self._found[digest] = found
+        return found
+
+    def _find(self, text: str, digest: str) -> ApiKey | None:
         key_id = key_id_of(text) or ""
         row = self._db.execute(
             f"SELECT {_COLUMNS}, digest FROM api_keys WHERE key_id = ?",  # noqa: S608
             (key_id,),
         ).fetchone()
         # An unknown id is compared as well, so that its answer takes no less time.
-        right = hmac.compare_digest(_digest(text), row[-1] if row else "0" * 64)
+        right = hmac.compare_digest(digest, row[-1] if row else "0" * 64)
         return _key(row[:-1]) if row and right else None
 
     def _insert(self, grant: Grant, by: str, replaces: str | None) -> NewKey:

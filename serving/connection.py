@@ -63,6 +63,9 @@ class _Bounded(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        # Most heads are whole at once, and need no timer.
+        if self._in_head and "head" not in self._timers:
+            self._await_head()
         self._head_bytes = self._head_bytes + len(data) if self._in_head else 0
         if self._head_bytes > self.limits.head_bytes and not self.transport.is_closing():
             message = f"The request's line and headers are larger than {self.limits.head_bytes} "
@@ -70,7 +73,8 @@ class _Bounded(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._await_head()
+        self._in_head = True
+        self._stop("head")
 
     def on_headers_complete(self) -> None:
         self._in_head = False

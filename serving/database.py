@@ -12,6 +12,7 @@ Invariants:
 - nothing of Postgres is imported where SQLite is used: a rollback stays fast.
 """
 
+import asyncio
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -122,7 +123,7 @@ def open_database(home: Path, schema: Schema, *, watching: bool = False) -> Data
     """
     url = shared_url(home)
     if not url:
-        return SqliteDatabase(Home.at(home).database, schema)
+        return (Watched if watching else SqliteDatabase)(Home.at(home).database, schema)
     if watching:
         from serving.mirror import Mirror
 
@@ -159,6 +160,32 @@ class SqliteDatabase:
     def close(self) -> None:
         """Close the file."""
         self.connection.close()
+
+
+class Watched(SqliteDatabase):
+    """Tables in a file of the home, whose mark of all writes is asked for on every request.
+
+    Within one turn of the event loop it is asked once: nothing that has come later than that is
+    answered in this turn. Outside of a loop it is asked each time.
+    """
+
+    def __init__(self, path: Path, schema: Schema) -> None:
+        super().__init__(path, schema)
+        self._state: object | None = None
+
+    def state(self) -> object:
+        """Return a mark of all writes, as it was at some moment of this turn of the loop."""
+        if self._state is None:
+            state = super().state()
+            try:
+                asyncio.get_running_loop().call_soon(self._forget)
+            except RuntimeError:
+                return state
+            self._state = state
+        return self._state
+
+    def _forget(self) -> None:
+        self._state = None
 
 
 def connect(path: Path, schema: Schema) -> sqlite3.Connection:

@@ -6,8 +6,9 @@
 `NAME@previous`; every answer says in `x-ftdm-version` and `x-ftdm-digest` which weights gave it.
 
 Invariants:
-- the pointer is read for every call, so a promotion or rollback needs no restart and no signal. In
-  a database that several gateways share it counts on each within a second (`serving.mirror`);
+- the pointer is read for every call (in one turn of the loop once), so a promotion or rollback
+  needs no restart and no signal. In a database that several gateways share it counts on each within
+  a second (`serving.mirror`);
 - what is sent on is the caller's own request with nothing changed but `model`: decoding settings
   that the caller leaves out come from the model's generation_config.json, the form of its answer
   from the version (`serving.answer_form`; the answer's header `x-ftdm-constrained` tells it). A
@@ -20,6 +21,7 @@ Invariants:
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -318,8 +320,12 @@ def main(arguments: list[str]) -> None:
     settings = GatewaySettings(options.home, keep_inputs=options.keep_inputs, cache_url=cache_url)
     rotation, port = Rotation(), options.metrics_port
     with observed(options.home, port, cache_url, rotation, options.host) as around:
+        app = create_app(settings, around, rotation)
+        # What is there to stay need not be looked through for garbage while requests wait.
+        gc.collect()
+        gc.freeze()
         tls.run(
-            create_app(settings, around, rotation),
+            app,
             tls.door_of(),
             host=options.host,
             port=options.port,
@@ -329,6 +335,8 @@ def main(arguments: list[str]) -> None:
             log_level="warning",
             timeout_graceful_shutdown=30,
             timeout_keep_alive=30,
+            # Nothing here asks who the caller's address belongs to.
+            proxy_headers=False,
             server_header=False,
         )
 

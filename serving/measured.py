@@ -5,6 +5,9 @@ version a call means says so in `request.state.version`, so that also a call tha
 counts under it; tokens stand in the request log's entry.
 """
 
+import asyncio
+import time
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.metrics import Metrics, Seen
@@ -37,7 +40,11 @@ class Measured:
             await self._app(scope, receive, watched)
         finally:
             self._metrics.in_flight.dec()
-            self._metrics.count(seen, _path(scope), _meant(scope), _tokens(scope))
+            # In the loop's next turn: what this one has written goes out at its end.
+            asyncio.get_running_loop().call_soon(self._count, seen, scope, time.perf_counter())
+
+    def _count(self, seen: Seen, scope: Scope, ended: float) -> None:
+        self._metrics.count(seen, ended, _path(scope), _meant(scope), _tokens(scope))
 
 
 def _path(scope: Scope) -> str:

@@ -132,6 +132,7 @@ class Metrics:
     def count(
         self,
         seen: Seen,
+        ended: float,
         path: str,
         meant: tuple[str, str] | None,
         tokens: Mapping[str, int | None],
@@ -140,14 +141,14 @@ class Metrics:
 
         Args:
             seen: What was seen of it.
+            ended: When it ended, by `time.perf_counter`.
             path: Its route.
             meant: The model and version that it asked for, where known.
             tokens: `prompt_tokens` and `completion_tokens`, where known.
         """
         who = _answered_by(seen) or meant or (NOBODY, NOBODY)
         status = f"{seen.status // 100}xx"
-        seconds = time.perf_counter() - seen.began
-        self._seconds.labels(*who, path, seen.cached, status).observe(seconds)
+        self._seconds.labels(*who, path, seen.cached, status).observe(ended - seen.began)
         if seen.streams and seen.first_s is not None:
             self._first_token.labels(*who, seen.cached).observe(seen.first_s)
         for kind, number in tokens.items():

@@ -116,5 +116,11 @@ def served_temperature(version: Version) -> float:
 
 @lru_cache(maxsize=64)
 def _temperature_in(folder: Path, _digest: str) -> float:
-    generation = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
-    return float(generation.get("temperature", _ENGINE_TEMPERATURE))
+    try:
+        text = (folder / "generation_config.json").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if not folder.is_dir():
+            raise  # It may be on its way.
+        # Remembered as well: the digest covers that a model has no such file.
+        return _ENGINE_TEMPERATURE
+    return float(json.loads(text).get("temperature", _ENGINE_TEMPERATURE))

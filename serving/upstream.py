@@ -23,13 +23,14 @@ import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from http import HTTPStatus
 from typing import Any, TypeVar
 
 import aiohttp
 from starlette.responses import Response, StreamingResponse
 
-from serving.answer_form import HEADER, Form, fields_of, form_for, held_to
+from serving.answer_form import HEADER, Form, fields_of, form_for, has_own, held_to
 from serving.balance import Balance
 from serving.errors import ERROR_EVENT, ApiError, unreachable
 from serving.hedge import Held, hedged
@@ -87,9 +88,14 @@ class Call:
         """Whether the replica is asked for a stream's tokens, which the caller did not."""
         return self.streams and self.body.get("stream_options") is None
 
+    @cached_property
+    def _own_form(self) -> bool:
+        # Asked several times of each call, on its way.
+        return has_own(self.body)
+
     def form(self, version: Version) -> Form:
         """Return the form that the answer of a version is held to."""
-        return form_for(self.path, self.body, version.form, self.free)
+        return form_for(self.path, self._own_form, version.form, self.free)
 
     def sent_as(self, version: Version) -> bytes:
         """Return the body that a replica gets."""
@@ -102,7 +108,7 @@ class Call:
         return {
             "x-ftdm-version": version.version,
             "x-ftdm-digest": version.digest,
-            HEADER: held_to(self.body, self.form(version)),
+            HEADER: held_to(self._own_form, self.form(version)),
         }
 
 

@@ -38,9 +38,11 @@ class Head:
 
 def following(head: Head, content: Mapping[str, Any]) -> tuple[Head, bytes]:
     """Return the head after an entry with this content, and the entry's line, without its end."""
-    body = {"number": head.count + 1, "previous": head.digest, "content": dict(content)}
-    after = Head(head.count + 1, json_digest(body))
-    return after, canonical_json({**body, "digest": after.digest})
+    written, number = canonical_json(dict(content)), head.count + 1
+    # The canonical form of the whole, whose keys stand in this order: the content is written once.
+    rest = b',"number":%d,"previous":"%s"}' % (number, head.digest.encode())
+    after = Head(number, hashlib.sha256(b'{"content":' + written + rest).hexdigest())
+    return after, b'{"content":' + written + b',"digest":"%s"' % after.digest.encode() + rest
 
 
 def link(line: bytes, number: int, previous: str | None) -> tuple[str | None, str]:

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ftdm_assets.provenance.chain_links import Head
+from ftdm_assets.provenance.chain_links import Head, following, link
+from ftdm_assets.provenance.digests import canonical_json, json_digest
 from ftdm_assets.provenance.hash_chain import ChainError, HashChain
 
 
@@ -54,6 +55,24 @@ def test_several_entries_are_appended_at_once(tmp_path: Path) -> None:
     chain = chain_of(tmp_path, 1)
     assert chain.append({"a": 1}, {"b": 2}).count == 3
     assert chain.check().problems == ()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.floats(-1e9, 1e9)
+    | st.text(st.characters(codec="utf-8"), max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@given(st.integers(0, 2**40), st.dictionaries(st.text(st.characters(codec="utf-8")), JSON))
+def test_a_line_is_the_canonical_form_of_its_entry(count: int, content: dict[str, object]) -> None:
+    before = Head(count, hashlib.sha256(b"%d" % count).hexdigest())
+    after, line = following(before, content)
+    body = {"content": content, "number": count + 1, "previous": before.digest}
+    assert after == Head(count + 1, json_digest(body))
+    assert line == canonical_json(body | {"digest": after.digest})
+    assert link(line, count + 1, before.digest) == (after.digest, "")
 
 
 @settings(max_examples=150, deadline=None)

@@ -75,8 +75,8 @@ def test_nothing_but_the_form_is_added(body: dict[str, Any]) -> None:
     ],
 )
 def test_who_is_held_to_what(path: str, free: bool, form: dict[str, Any], held: str) -> None:
-    kept = form_for(path, {"prompt": "a"}, form, free)
-    assert held_to({}, kept) == held
+    kept = form_for(path, False, form, free)
+    assert held_to(False, kept) == held
     assert fields_of(kept) == ({} if held == "off" else {"structured_outputs": form})
 
 

@@ -166,10 +166,20 @@ def test_only_greedy_answers_are_kept(temperature: Any) -> None:
     + [(content, False) for content in ("[]", "no", '{"temperature": null}', "")],
 )
 def test_the_models_own_temperature(tmp_path: Path, content: str, kept: bool) -> None:
-    version = replace(VERSION, folder=tmp_path)
+    version = replace(VERSION, folder=tmp_path / "model")
+    # Its folder is not there yet.
     assert not may_be_kept(chat(), version, "")
-    (tmp_path / "generation_config.json").write_text(content, encoding="utf-8")
+    version.folder.mkdir()
+    (version.folder / "generation_config.json").write_text(content, encoding="utf-8")
     assert may_be_kept(chat(), version, "") is kept
+
+
+def test_a_model_without_generation_config_is_asked_for_it_once(tmp_path: Path) -> None:
+    version = replace(VERSION, folder=tmp_path, digest="e" * 64)
+    assert not may_be_kept(chat(), version, "")
+    (tmp_path / "generation_config.json").write_text('{"temperature": 0}', encoding="utf-8")
+    # Of this digest it has none: what lies there now is not the model's.
+    assert not may_be_kept(chat(), version, "")
 
 
 def test_a_wish_is_on_or_off() -> None:

@@ -140,6 +140,21 @@ def test_a_log_that_does_not_fit_its_head_takes_no_entry(tmp_path: Path, stateme
         log.append([entry(8)])
 
 
+@both
+def test_what_others_do_to_the_log_while_it_is_open_is_seen_with_the_next_entry(
+    tmp_path: Path,
+) -> None:
+    log, other = request_log(tmp_path), request_log(tmp_path)
+    assert [log.append([entry(number)]).count for number in (1, 2)] == [1, 2]
+    assert [other.append([entry(number)]).count for number in (3, 4)] == [3, 4]
+    assert [log.append([entry(number)]).count for number in (5, 6)] == [5, 6]
+    assert check(log).problems == []
+    tampered(log, "DELETE FROM requests WHERE number = 6")
+    with pytest.raises(RequestLogError, match="not what its head says"):
+        log.append([entry(7)])
+    other.close()
+
+
 def test_a_missing_or_damaged_head_is_named(tmp_path: Path) -> None:
     log = written(tmp_path)
     log.head_path.unlink()
