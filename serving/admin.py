@@ -8,6 +8,8 @@ Invariants:
 - nothing is read of a request whose API key may not move production; the move names the key;
 - the rollback is that of `ftdm rollback` and of the job (`serving.cold`): ready, warm, admitted.
   The gateway knows no Dagster: the sensor NAME_moves tells the lineage of the move;
+- a version is started on the gateway's own machine only. To a cluster it has neither settings nor
+  rights (docs/kubernetes.md says why): what is not warm there is refused at once;
 - a version that was never in production is not promoted here: its first promotion is the graph's,
   which asks the gate and the smoke test.
 """
@@ -56,8 +58,9 @@ def admin_routes(home: Path, admission: Admission) -> list[Route]:
         must_start = cold.what_must_start(home, model, to)
         if must_start is None:
             return made(lambda _: None)
-        target = must_start[1].version
-        return begun.begin(model, target, lambda progress: _made(made, progress))
+        before, target = must_start
+        cold.need_this_machine(home, before, target)
+        return begun.begin(model, target.version, lambda progress: _made(made, progress))
 
     def promote(asked: dict[str, Any], by: str) -> Move:
         model, reason = _text(asked, "model"), _text(asked, "reason")

@@ -1,6 +1,8 @@
 """Rollback to any version that was in production, warm or not: the one way for all who roll back.
 
-`ftdm rollback`, the Dagster job and `POST /admin/rollback` call `rollback`.
+`ftdm rollback`, the Dagster job and `POST /admin/rollback` call `rollback`. The first two start a
+version where its model's defs.yaml says; a gateway knows no settings and starts it on its own
+machine only.
 
 Invariants:
 - to what is warm the pointer moves at once; what is not is started first, and each of its replicas
@@ -19,12 +21,13 @@ from pathlib import Path
 
 from serving import moves, names
 from serving.admission import Admission
-from serving.deployment import start_version, stop_version
+from serving.deployment import refuse_elsewhere, start_version, stop_version
 from serving.health import answering, answers_chat
 from serving.home import HomeError
 from serving.platform import DeploymentError, Platform, recorded_spec
 from serving.pointer import PointerStore
 from serving.sleep import later
+from serving.supervised import Supervised
 from serving.supervision import SupervisionError
 from serving.versions import Move, Pointer, PointerError, Version
 
@@ -33,6 +36,14 @@ _FAILURES = (DeploymentError, SupervisionError, HomeError)
 
 class ColdStartError(PointerError):
     """The version to go back to did not start; the message says why and what production serves."""
+
+
+@dataclass(frozen=True)
+class StartTerms:
+    """Where a version is started that is not warm (None: on this machine), and within how long."""
+
+    platform: Platform | None = None
+    timeout_s: float = 300.0
 
 
 @dataclass(frozen=True)
@@ -52,12 +63,12 @@ def rollback(
     reason: str,
     admission: Admission,
     progress: Callable[[str], None] = lambda _: None,
-    platform: Platform | None = None,
-    timeout_s: float = 300.0,
+    start: Callable[[], StartTerms] = StartTerms,
 ) -> RolledBack:
     """Go back to the previous version, or to another that was in production; start it if need be.
 
-    What has to be started is started on `platform` (left out, on this machine) within `timeout_s`.
+    `start` is asked only if something has to be started, before anything is done; what it raises
+    ends the rollback.
 
     Raises:
         AdmissionError: Its evidence does not hold.
@@ -65,10 +76,11 @@ def rollback(
         PointerError: There is nothing to go back to, or production has moved meanwhile.
     """
     began = time.monotonic()
-    before = version = None
+    terms, before, version = StartTerms(), None, None
     if cold := what_must_start(home, model, to):
         before, target = cold
-        version = _started(home, before, target, admission, progress, platform, timeout_s)
+        terms = start()
+        version = _started(home, before, target, admission, progress, terms)
         to = version.version
     try:
         if version and before:
@@ -78,14 +90,14 @@ def rollback(
         )
     except BaseException:
         if version is not None:
-            _stop(home, model, version.version, progress, platform)
+            _stop(home, model, version.version, progress, terms.platform)
         raise
     finally:
         later(home, model)
     seconds = time.monotonic() - began
     progress(f"production is {move.to_version} again, it was {move.from_version} ({seconds:.2f} s)")
     if before and before.previous:
-        _stop(home, model, before.previous, progress, platform)
+        _stop(home, model, before.previous, progress, terms.platform)
     return RolledBack(move, seconds)
 
 
@@ -109,6 +121,18 @@ def what_must_start(home: Path, model: str, to: str | None) -> tuple[Pointer, Ve
     return pointer, target
 
 
+def need_this_machine(home: Path, before: Pointer, target: Version) -> None:
+    """Refuse to start a version without the settings of the platform that it has run on.
+
+    Raises:
+        ColdStartError: It has run elsewhere; the message says who can start it.
+    """
+    try:
+        refuse_elsewhere(Supervised(home), target)
+    except DeploymentError as error:
+        raise _as_before(before, error) from error
+
+
 def was_in_production(store: PointerStore, model: str, version: str) -> str:
     """Return a version's full name, if it was in production before.
 
@@ -129,8 +153,7 @@ def _started(
     target: Version,
     admission: Admission,
     progress: Callable[[str], None],
-    platform: Platform | None,
-    timeout_s: float,
+    terms: StartTerms,
 ) -> Version:
     name = target.version
     progress(f"{name} is not warm: it is started first, production is {before.current} meanwhile")
@@ -140,23 +163,25 @@ def _started(
             recorded_spec(target),
             admission=admission,
             replicas=len(target.replicas) or 2,
-            timeout_s=timeout_s,
+            timeout_s=terms.timeout_s,
             progress=progress,
-            platform=platform,
+            platform=terms.platform,
         ).version
     except _FAILURES as error:
-        raise ColdStartError(f"production is {before.current} as before: {error}") from error
+        raise _as_before(before, error) from error
 
 
 def _warm_up(version: Version, before: Pointer, progress: Callable[[str], None]) -> None:
     """Have each replica complete a first request, which takes longer than those after it."""
     for replica in version.replicas:
         if not answers_chat(replica.url, version.served_name):
-            raise ColdStartError(
-                f"production is {before.current} as before: {replica.name} is up, but completes "
-                f"no request on {replica.url}; see its log"
-            )
+            told = f"{replica.name} is up, but completes no request on {replica.url}; see its log"
+            raise _as_before(before, told)
     progress(f"each replica of {version.version} has answered")
+
+
+def _as_before(before: Pointer, why: object) -> ColdStartError:
+    return ColdStartError(f"production is {before.current} as before: {why}")
 
 
 def _stop(

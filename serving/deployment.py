@@ -66,7 +66,9 @@ def start_version(
     place = platform or Supervised(home, engine)
     with PointerStore(home) as store, Home.at(home).lock(_start_lock(spec.model), timeout_s):
         if platform is None:
-            _refuse_elsewhere(store, place, spec)
+            for one in store.versions():
+                if (one.model, one.version) == (spec.model, spec.version):
+                    refuse_elsewhere(place, one)
         version, before = place.plan(store, spec, replicas)
         if before and all_answer(version):
             return RunningVersion(_record_ready(store, version), 0.0)
@@ -172,23 +174,25 @@ def resume(
     return problems
 
 
+def refuse_elsewhere(here: Platform, version: Version) -> None:
+    """Refuse to move a version to a platform that nobody asked for.
+
+    Raises:
+        DeploymentError: It has run on another; the message says who starts it there.
+    """
+    if not here.runs(version):
+        raise DeploymentError(
+            f"{version.version} has run on another platform ({addresses(version)}): `ftdm rollback "
+            f"{version.model} --to {version.version}`, or Dagster's job {version.model}_rollback "
+            f"with `to: {version.version}`, starts it where its defs.yaml says."
+        )
+
+
 def _still(version: Version) -> str:
     """Say that replicas which were started before are left running: production is not cut off."""
     if answering(version) == 0:
         return ""
     return " Its replicas, started before, still answer: move the pointer away to end that."
-
-
-def _refuse_elsewhere(store: PointerStore, here: Platform, spec: VersionSpec) -> None:
-    """Refuse to move a version to this machine that runs elsewhere, where nobody asked for that."""
-    for one in store.versions():
-        same = (one.model, one.version) == (spec.model, spec.version)
-        if same and not here.runs(one):
-            raise DeploymentError(
-                f"{spec.version} has run on another platform ({addresses(one)}): "
-                f"Dagster's job {spec.model}_rollback, or `ftdm run {spec.model} --select "
-                "deployed_version` for the newest, starts it where its defs.yaml says."
-            )
 
 
 def _removed(platform: Platform, version: Version, but: frozenset[str]) -> str:

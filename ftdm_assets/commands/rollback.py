@@ -1,10 +1,14 @@
 """``ftdm rollback``: the pointer moves first, and only then is anything heavy imported.
 
-What is not warm is started before; its progress goes to standard error beside a JSON document.
+What is not warm is started before, where the job would start it; its progress goes to standard
+error beside a JSON document.
 """
 
 import getpass
 import os
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
 
 from ftdm_assets.commands import output
 from ftdm_assets.home import dagster_home, home
@@ -14,18 +18,23 @@ from serving.api_keys import who_moves
 from serving.pointer import PointerStore
 from serving.versions import Move, PointerError, UnknownModelError
 
+if TYPE_CHECKING:
+    from ftdm_assets.graph.plan import GraphPlan
+
 
 def rollback(model: str | None, to: str | None, reason: str, as_json: bool) -> int:
     """Move the pointer back, then write the move into the lineage."""
     folder = home()
     name = model or _model_of(to) or _only_model()
     admission = StoreAdmission(folder)
+    say = output.note if as_json else output.say
     made = cold.rollback(
         *(folder, name, to),
         by=_person(),
         reason=reason,
         admission=admission,
-        progress=output.note if as_json else output.say,
+        progress=say,
+        start=partial(_start_terms, name, say),
     )
     _record(made.move)
     if as_json:
@@ -35,22 +44,36 @@ def rollback(model: str | None, to: str | None, reason: str, as_json: bool) -> i
     return output.DONE
 
 
+def _start_terms(model: str, say: Callable[[str], None]) -> cold.StartTerms:
+    """Return where the model's defs.yaml says that versions run."""
+    graph = _graph(model)
+    from ftdm_assets.graph.production import start_terms
+    from ftdm_assets.graph.shell import reading_of
+
+    return start_terms(reading_of(graph), say)
+
+
+def _graph(model: str) -> "GraphPlan":
+    dagster_home()
+    from ftdm_assets.graph.build import build_plan
+    from ftdm_assets.model_folder import load_model
+
+    return build_plan(load_model(model))
+
+
 def _record(move: Move) -> None:
     """Write the move into store, registry and Dagster; the pointer has moved already.
 
     The sensor may have been first; a move is told once.
     """
-    dagster_home()
+    graph = _graph(move.model)
     import dagster as dg
 
-    from ftdm_assets.graph.build import build_plan
     from ftdm_assets.graph.move_records import tell_moves
     from ftdm_assets.graph.release import record_aliases
     from ftdm_assets.graph.shell import reading_of
-    from ftdm_assets.model_folder import load_model
     from ftdm_assets.registries.mlflow_registry import RegistryError
 
-    graph = build_plan(load_model(move.model))
     reading = reading_of(graph)
     with dg.DagsterInstance.get() as instance:
         tell_moves(graph, reading, instance)

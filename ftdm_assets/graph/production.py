@@ -18,6 +18,7 @@ from ftdm_assets.serving_settings import ServingPodSettings, ServingSettings
 from serving import deployment, stack
 from serving.admission import Admission
 from serving.api_keys import KEY_VARIABLE
+from serving.cold import StartTerms
 from serving.home import DATABASE_VARIABLE
 from serving.local_key import local_key
 from serving.platform import Platform
@@ -90,6 +91,15 @@ def platform(reading: Reading, say: Callable[[str], None]) -> Platform:
     if serving.platform == "local" or serving.kubernetes is None:
         return Supervised(reading.home)
     return _cluster(reading, serving.kubernetes, serving.startup_timeout_s, say)
+
+
+def start_terms(reading: Reading, say: Callable[[str], None]) -> StartTerms:
+    """Return where a rollback starts what is not warm, and how long that may take.
+
+    Raises:
+        StepFailedError: the cluster's client is not installed.
+    """
+    return StartTerms(platform(reading, say), reading.model.settings.serving.startup_timeout_s)
 
 
 def _cluster(

@@ -4,6 +4,8 @@ Moving the pointer needs neither Dagster nor MLflow. Recording it makes a new de
 store and a materialization of ``deployed_version`` in Dagster, so that the lineage shows it.
 """
 
+from functools import partial
+
 import dagster as dg
 
 from ftdm_assets.graph import production
@@ -38,8 +40,7 @@ def rollback_job(graph: GraphPlan) -> dg.JobDefinition:
                 reason=config["reason"],
                 admission=StoreAdmission(reading.home),
                 progress=context.log.info,
-                platform=production.platform(reading, context.log.info),
-                timeout_s=graph.model.settings.serving.startup_timeout_s,
+                start=partial(production.start_terms, reading, context.log.info),
             )
         except PointerError as error:
             raise dg.Failure(str(error), allow_retries=False) from error

@@ -1,6 +1,6 @@
 """Where production runs: the settings choose it, and deploying goes the same way on a cluster."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from tests.graph.stage import StepsHere
 from tests.provenance.sealed import SHORT, sealed
 from tests.serving.cache_support import served
 from tests.serving.cluster_server import VERSION, ClusterServer
-from tests.serving.test_kubernetes_rollout import fake_engine
+from tests.serving.cluster_site import kubernetes_at
 
 POD = {
     "engine_image": "e@sha256:" + "a" * 64,
@@ -205,7 +205,7 @@ def test_a_version_is_deployed_on_a_cluster(
     server = ClusterServer(tmp_path / "cluster")
     server.world.claims["ftdm-home"] = shared
     server.config(tmp_path / "kubeconfig")
-    monkeypatch.setattr(platform, "Kubernetes", _local(platform.Kubernetes, server))
+    monkeypatch.setattr(platform, "Kubernetes", kubernetes_at(server))
     scores = {"task": {"correct": 9, "total": 10, "per_example": []}}
     examples = [Example(f"g{number}", "text", "w0 w1", "") for number in range(10)]
     monkeypatch.setattr(release, "scores_of", lambda *_: scores)
@@ -233,13 +233,3 @@ def test_a_version_is_deployed_on_a_cluster(
     assert can_sleep(version)
     assert version.form == reading.registered["form"]
     assert version.cache == release.cache_terms(reading.model.settings)
-
-
-def _local(made: type[platform.Kubernetes], server: ClusterServer) -> Callable[..., Any]:
-    """Return what makes the platform as it is, but for vLLM and the cluster's DNS."""
-
-    def make(home: Path, place: Any, cluster: Any, hosts: Any) -> platform.Kubernetes:
-        del hosts
-        return made(home, replace(place, engine=fake_engine), cluster, server.hosts)
-
-    return make

@@ -24,6 +24,7 @@ from serving.errors import ApiError
 from serving.gateway import GatewaySettings, create_app
 from serving.health import answering, answers_chat, free_port
 from serving.platform import VersionSpec
+from serving.supervised import Supervised
 from serving.versions import Move, PointerError, Version
 from tests.serving.as_replica import version_at
 from tests.serving.serving_support import (
@@ -47,6 +48,9 @@ def _fake_engines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "serving.cold.start_version", partial(deployment.start_version, engine=fake_engine)
     )
+    # Where the command starts a version: this machine, says the model's defs.yaml.
+    local = partial(Supervised, engine=fake_engine)
+    monkeypatch.setattr("ftdm_assets.graph.production.Supervised", local)
 
 
 @pytest.fixture

@@ -8,180 +8,42 @@ import os
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes.client import ApiClient
 
-from ftdm_assets.cluster.connection import connected
-from ftdm_assets.provenance.trust import trust_key
-from serving import cold, moves
-from serving.admission import StoreAdmission
-from serving.cold import ColdStartError
-from serving.deployment import RunningVersion, resume, retire_others, start_version, stop_version
-from serving.engine import EngineCommand
-from serving.gateway import GatewaySettings, create_app
-from serving.health import answering, get_json, serves
-from serving.kubernetes.cluster import Cluster
-from serving.kubernetes.place import Place
-from serving.kubernetes.platform import Kubernetes
-from serving.local_key import local_key
-from serving.platform import DeploymentError, VersionSpec, recorded_spec
+from serving import moves
+from serving.deployment import resume, retire_others, start_version, stop_version
+from serving.health import answering, serves
+from serving.platform import DeploymentError, recorded_spec
 from serving.pointer import PointerStore
-from serving.rotation import Rotation
-from serving.sleep import put_to_sleep
 from serving.stack import down
-from serving.versions import CacheTerms, Pointer, PointerError, Version
-from tests.provenance.sealed import SHORT, Sealed, sealed
-from tests.serving.cache_support import served
-from tests.serving.cluster_pod import ClusterPod
-from tests.serving.cluster_server import NAMESPACE, ClusterServer
-from tests.serving.serving_support import FAKE, Load, bearer
+from serving.versions import CacheTerms, PointerError
+from tests.serving.cluster_server import ClusterServer
+from tests.serving.cluster_site import (
+    MODEL,
+    V1,
+    Site,
+    broken_engine,
+    cluster_site,
+    gateway,
+    settled,
+    until,
+)
+from tests.serving.serving_support import Load
 
-MODEL = "demo"
-V1, V2, V3 = (f"{MODEL}-v000{number}" for number in (1, 2, 3))
 pytestmark = pytest.mark.alone
-
-
-def fake_engine(
-    folder: Path,
-    served_name: str,
-    port: int,
-    *,
-    python: str,
-    host: str,
-    threads: int,
-    max_model_len: int,
-    dtype: str,
-) -> EngineCommand:
-    """Stand in for `serving.engine.command_for`: the same signature, a program that starts fast."""
-    del folder, threads, max_model_len, dtype
-    base = f"http://{host}:{port}"
-    where = ("--host", host, "--port", str(port))
-    argv = (python, str(FAKE), *where, "--served-model-name", served_name)
-    return EngineCommand(argv, {}, f"{base}/health", base)
-
-
-def broken_engine(
-    folder: Path, served_name: str, port: int, *, python: str, **_: Any
-) -> EngineCommand:
-    """Stand in for an engine that ends at its start."""
-    del folder, served_name, port
-    return EngineCommand((python, "-c", "raise SystemExit('told to fail')"), {}, "", "")
-
-
-@dataclass
-class Site:
-    """A home with signed versions, and the cluster that serves them."""
-
-    home: Path
-    server: ClusterServer
-    kubeconfig: Path
-    place: Place
-    replicas: int = 1
-    sleeps: bool = False
-    patience_s: float = 30.0
-    versions: dict[int, Sealed] = field(default_factory=dict)
-    said: list[str] = field(default_factory=list)
-
-    @property
-    def admission(self) -> StoreAdmission:
-        return StoreAdmission(self.home)
-
-    def platform(self, **changes: Any) -> Kubernetes:
-        connect = partial(connected, str(self.kubeconfig), "here", ApiClient)
-        cluster = Cluster(connect, NAMESPACE, self.patience_s, 0.1, self.said.append)
-        return Kubernetes(self.home, replace(self.place, **changes), cluster, self.server.hosts)
-
-    def spec(self, number: int) -> VersionSpec:
-        if number not in self.versions:
-            made = sealed(self.home, SHORT, f"{MODEL}-v{number:04d}")
-            trust_key(self.home / "trust", made.key.public)
-            self.versions[number] = made
-        facts = self.versions[number].root.manifest.facts
-        digest = str(facts["merged_digest"])
-        folder = self.versions[number].store.find("model", digest).path
-        version = str(facts["version"])
-        return VersionSpec(MODEL, version, digest, folder, 2048, "bfloat16", sleeps=self.sleeps)
-
-    def start(self, number: int, timeout_s: float = 60, **changes: Any) -> RunningVersion:
-        return start_version(
-            self.home,
-            self.spec(number),
-            admission=self.admission,
-            replicas=self.replicas,
-            timeout_s=timeout_s,
-            progress=self.said.append,
-            platform=self.platform(**changes),
-        )
-
-    def promote(self, number: int) -> None:
-        moves.promote(
-            self.home, MODEL, self.spec(number).version,
-            by="test", reason="because", admission=self.admission,
-        )  # fmt: skip
-
-    def recorded(self, number: int) -> Version:
-        with PointerStore(self.home) as store:
-            return store.version(MODEL, f"v{number:04d}")
-
-    def pointer(self) -> Pointer | None:
-        with PointerStore(self.home) as store:
-            return store.pointer(MODEL)
-
-    def put(self, *numbers: int) -> None:
-        """Start and promote."""
-        for number in numbers:
-            self.start(number)
-            self.promote(number)
-
-    def pod(self, number: int, index: int = 0) -> ClusterPod:
-        name = self.recorded(number).replicas[0].name.removesuffix("-0")
-        return self.server.pods[name][index]
-
-    def kinds(self, number: int) -> list[str]:
-        """Return the kinds of a version's objects in the cluster."""
-        return sorted(kind for kind, name in self.server.objects if f"-v{number:04d}" in name)
-
-
-@dataclass
-class Door:
-    """A gateway's address and key, and what it knows of the replicas."""
-
-    url: str
-    key: str
-    rotation: Rotation
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return bearer(self.key)
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    home = tmp_path / "home"
-    server = ClusterServer(tmp_path / "cluster")
-    server.world.claims["ftdm-home"] = home
-    server.config(tmp_path / "kubeconfig")
-    image = "e@sha256:" + "a" * 64
-    place = Place(NAMESPACE, image, "ftdm-home", "1Gi", engine=fake_engine)
-    try:
-        yield Site(home, server, tmp_path / "kubeconfig", place)
-    finally:
-        server.close()
-
-
-@contextmanager
-def gateway(site: Site) -> Iterator[Door]:
-    rotation = Rotation()
-    with served(create_app(GatewaySettings(site.home), rotation=rotation)) as url:
-        yield Door(url, local_key(site.home), rotation)
+    with cluster_site(tmp_path) as one:
+        yield one
 
 
 @contextmanager
@@ -194,23 +56,6 @@ def away_for(server: ClusterServer, seconds: float) -> Iterator[None]:
         yield
     finally:
         timer.join()
-
-
-def until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-def settled(load: Load, version: str) -> bool:
-    """Wait until a load is answered by a version."""
-    end, begun = time.monotonic() + 20, len(load.answers)
-    while time.monotonic() < end:
-        if any(one.version == version for one in load.answers[begun:]):
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def test_versions_come_and_go_under_load_and_nobody_notices(site: Site) -> None:
@@ -296,68 +141,6 @@ def test_pods_die_and_are_replaced_and_no_call_fails(site: Site) -> None:
     assert told.streamed_texts() == {"w0 w1 "}
     assert min(out) >= 2
     assert serves(version.replicas[0].url, version.served_name)
-
-
-def test_a_stopped_version_of_the_cluster_is_started_there_for_a_rollback(site: Site) -> None:
-    site.put(1, 2, 3)
-    assert retire_others(site.home, MODEL, platform=site.platform()) == [V1]
-    assert site.kinds(1) == []
-    back = partial(
-        cold.rollback, site.home, MODEL, "v0001",
-        by="test", reason="night", admission=site.admission, progress=site.said.append,
-    )  # fmt: skip
-    before = site.pointer(), dict(site.server.objects)
-    told = rf"production is {V3} as before: {V1} has run on another platform \(http://127"
-    with pytest.raises(ColdStartError, match=told):
-        back()
-    assert (site.pointer(), site.server.objects) == before
-    assert site.recorded(1).state == "stopped"
-    with gateway(site) as door, Load(door, MODEL, callers=2) as load:
-        assert back(platform=site.platform()).move.to_version == V1
-        assert settled(load, V1)
-    assert load.failures() == []
-    assert load.versions() == {V3, V1}
-    assert (len(site.kinds(1)), site.kinds(2), len(site.kinds(3))) == (4, [], 4)
-    assert (site.recorded(1).state, site.recorded(2).state) == ("ready", "stopped")
-
-
-def test_a_rollback_that_cannot_start_on_the_cluster_leaves_nothing(site: Site) -> None:
-    site.put(1, 2, 3)
-    retire_others(site.home, MODEL, platform=site.platform())
-    before = site.pointer(), dict(site.server.objects)
-    with pytest.raises(ColdStartError, match=r"(?s)as before: demo-v0001 was not started.*to fail"):
-        cold.rollback(
-            site.home, MODEL, "v0001", by="test", reason="night", admission=site.admission,
-            platform=site.platform(engine=broken_engine),
-        )  # fmt: skip
-    assert (site.pointer(), site.server.objects) == before
-    assert answering(site.recorded(3)) == 1
-
-
-def asleep(site: Site, number: int) -> bool:
-    (one,) = site.recorded(number).replicas
-    return bool(get_json(f"{one.url}/is_sleeping")[1]["is_sleeping"])
-
-
-def test_a_previous_version_sleeps_in_its_pod_and_wakes_for_a_rollback(site: Site) -> None:
-    site.sleeps = True
-    site.put(1, 2)
-    assert put_to_sleep(site.home, MODEL) == V1
-    assert (site.recorded(1).state, asleep(site, 1), asleep(site, 2)) == ("asleep", True, False)
-    applied = len(site.server.applied)
-    # Asleep counts as up: a rollout that is done again leaves it be.
-    assert resume(site.home, admission=site.admission, platform=site.platform(), model=MODEL) == {}
-    assert asleep(site, 1)
-    with gateway(site) as door, Load(door, MODEL, callers=2) as load:
-        cold.rollback(
-            site.home, MODEL, by="test", reason="back", admission=site.admission,
-            platform=site.platform(),
-        )  # fmt: skip
-        assert settled(load, V1)
-    assert load.failures() == []
-    until(lambda: site.recorded(2).state == "asleep" and asleep(site, 2))
-    assert not asleep(site, 1)
-    assert len(site.server.applied) == applied
 
 
 def test_form_and_terms_are_kept_and_changed_without_touching_a_pod(site: Site) -> None:
@@ -465,7 +248,12 @@ def test_an_api_that_is_away_for_good_is_said(site: Site) -> None:
 def test_an_api_that_goes_away_in_a_rollout_says_what_may_be_left(site: Site) -> None:
     site.patience_s = 0.5
     site.server.world.nodes = 0
-    threading.Timer(1.5, lambda: setattr(site.server, "away", True)).start()
+
+    def leave() -> None:
+        until(lambda: any(one.startswith("statefulsets/") for one in site.server.applied))
+        site.server.away = True
+
+    threading.Thread(target=leave).start()
     with pytest.raises(DeploymentError, match=r"out of reach.*may still run.*kubectl -n serving"):
         site.start(1, timeout_s=20)
     assert site.recorded(1).state == "failed"
