@@ -6,6 +6,8 @@ and at the end the move or the error, as the POST would have.
 
 Invariants:
 - one at a time for each model; asking for the same once more tells of the one that is under way;
+- only the gateway process that carries it out, on whose machine the version starts, knows of it;
+  others of the same database do not. On a cluster none is carried out: what runs there is refused;
 - it goes on whatever becomes of who asked. It ends with the gateway's process, and is then
   forgotten: production is as before, and asking again goes on with what was started.
 """
@@ -98,5 +100,6 @@ class ColdRollbacks:
         """
         if found := self._last.get(model):
             return found
-        message = f"No rollback of {model[:64]!r} had to start a version since the gateway started."
+        message = f"No rollback of {model[:64]!r} has started a version since this gateway began: "
+        message += "ask the gateway that answered 202, or see what `ftdm status` says is current."
         raise ApiError(404, message, "not_found", param="model")
