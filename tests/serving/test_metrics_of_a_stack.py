@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving.home import Home
 from serving.local_key import local_key
 from tests.serving.serving_support import MODEL, Running, bearer
+from tests.serving.test_canary_metrics import judge, put_canary
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARD = DEPLOY / "grafana" / "gateway.json"
@@ -96,8 +97,9 @@ def test_a_stack_shows_its_calls_its_pointer_and_its_replicas(running: Running) 
         for name in ("made-up", f"{MODEL}@v0009", "also made up"):
             client.post("/v1/chat/completions", json=chat | {"model": name})
         client.post("/v1/chat/completions", json=chat | {"messages": [{"content": "status=400"}]})
-    families = scrape_when_watched(running, 2)
     first, second = f"{MODEL}-v0001", f"{MODEL}-v0002"
+    judge(running.home, put_canary(running.home, second, 0.9), 2.5, True)
+    families = scrape_when_watched(running, 2)
     calls = values(families, "ftdm_gateway_request_seconds_count")
     path = "/v1/chat/completions"
     assert {key: number for key, number in calls.items() if path in key} == {
@@ -119,6 +121,11 @@ def test_a_stack_shows_its_calls_its_pointer_and_its_replicas(running: Running) 
         (MODEL, second, "current"): 1,
         (MODEL, first, "previous"): 1,
     }
+    (moved,) = values(families, "ftdm_pointer_moved_time_seconds").items()
+    assert moved[0] == (MODEL, second)
+    assert 0 < time.time() - moved[1] < 600
+    for name, value in (("accuracy", 0.9), ("drop_points", 2.5), ("passed", 1)):
+        assert values(families, f"ftdm_canary_{name}") == {(MODEL, second): value}
     for name in ("ftdm_replicas", "ftdm_replicas_healthy"):
         assert values(families, name) == {(MODEL, first): 1, (MODEL, second): 1}
     assert values(families, "ftdm_replica_in_rotation") == {(MODEL, first): 1, (MODEL, second): 1}
