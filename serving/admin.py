@@ -6,6 +6,7 @@ is not warm is answered with 202 at once, and carried out; see `serving.admin_co
 
 Invariants:
 - nothing is read of a request whose API key may not move production; the move names the key;
+- no caller is told a path or an address of the machine: the gateway's own log keeps the whole;
 - the rollback is that of `ftdm rollback` and of the job (`serving.cold`): ready, warm, admitted.
   The gateway knows no Dagster: the sensor NAME_moves tells the lineage of the move;
 - a version is started on the gateway's own machine only. To a cluster it has neither settings nor
@@ -14,6 +15,7 @@ Invariants:
   which asks the gate and the smoke test.
 """
 
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
@@ -30,8 +32,9 @@ from serving.admin_cold import ColdRollback, ColdRollbacks
 from serving.admission import Admission, AdmissionError
 from serving.api_keys import ApiKey
 from serving.body import json_object
-from serving.errors import ApiError, model_not_found
+from serving.errors import ApiError, model_not_found, without_places
 from serving.guard import check_model
+from serving.home import Home
 from serving.pointer import PointerStore
 from serving.sleep import later
 from serving.versions import Move, PointerError, UnknownModelError
@@ -42,10 +45,12 @@ _LONGEST_TEXT = 500
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_log = logging.getLogger("serving.admin")
+
 
 def admin_routes(home: Path, admission: Admission) -> list[Route]:
     """Return the routes that move a home's pointer; they belong behind the guard."""
-    begun = ColdRollbacks()
+    begun, folder = ColdRollbacks(), Home.at(home).folder
 
     def rollback(asked: dict[str, Any], by: str) -> Move | ColdRollback:
         model, reason = _text(asked, "model"), _text(asked, "reason")
@@ -60,7 +65,15 @@ def admin_routes(home: Path, admission: Admission) -> list[Route]:
             return made(lambda _: None)
         before, target = must_start
         cold.need_this_machine(home, before, target)
-        return begun.begin(model, target.version, lambda progress: _made(made, progress))
+
+        def started(progress: Callable[[str], None]) -> Move:
+            def say(text: str) -> None:
+                _log.info("%s", text)
+                progress(without_places(text, folder))
+
+            return _made(folder, made, say)
+
+        return begun.begin(model, target.version, started)
 
     def promote(asked: dict[str, Any], by: str) -> Move:
         model, reason = _text(asked, "model"), _text(asked, "reason")
@@ -76,18 +89,19 @@ def admin_routes(home: Path, admission: Admission) -> list[Route]:
         check_model(key, model)
         return JSONResponse(begun.of(model).document())
 
-    begin = _endpoint(rollback)
+    begin = _endpoint(folder, rollback)
 
     async def rollbacks(request: Request) -> Response:
         return await (begin if request.method == "POST" else status)(request)
 
     return [
         Route("/admin/rollback", rollbacks, methods=["GET", "POST"]),
-        Route("/admin/promote", _endpoint(promote), methods=["POST"]),
+        Route("/admin/promote", _endpoint(folder, promote), methods=["POST"]),
     ]
 
 
 def _endpoint(
+    home: Path,
     move: Callable[[dict[str, Any], str], Move | ColdRollback],
 ) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
@@ -95,7 +109,8 @@ def _endpoint(
         asked = await json_object(request, _MAX_BODY_BYTES, _BODY_TIMEOUT_S)
         check_model(key, _text(asked, "model"))
         began = time.monotonic()
-        made = await run_in_threadpool(_made, move, asked, f"{key.name} (API key {key.key_id})")
+        by = f"{key.name} (API key {key.key_id})"
+        made = await run_in_threadpool(_made, home, move, asked, by)
         if isinstance(made, ColdRollback):
             return made.accepted()
         seconds = round(time.monotonic() - began, 3)
@@ -112,7 +127,7 @@ def _admin(key: ApiKey) -> ApiKey:
     raise ApiError(403, message, "not_admin", kind="permission_error")
 
 
-def _made(move: Callable[P, T], *asked: P.args, **further: P.kwargs) -> T:
+def _made(home: Path, move: Callable[P, T], *asked: P.args, **further: P.kwargs) -> T:
     """Return what a move returns; refusals become the API's errors."""
     try:
         return move(*asked, **further)
@@ -120,10 +135,10 @@ def _made(move: Callable[P, T], *asked: P.args, **further: P.kwargs) -> T:
         raise ApiError(400, str(error), "invalid_value") from error
     except UnknownModelError as error:
         raise model_not_found(str(error)) from error
-    except AdmissionError as error:
-        raise ApiError(409, str(error), "not_admitted") from error
     except PointerError as error:
-        raise ApiError(409, str(error), "not_moved") from error
+        _log.warning("Production was not moved: %s", error)
+        code = "not_admitted" if isinstance(error, AdmissionError) else "not_moved"
+        raise ApiError(409, without_places(str(error), home), code) from error
 
 
 def _text(asked: dict[str, Any], name: str) -> str:

@@ -8,8 +8,9 @@ Invariants:
 - digests are compared in constant time; every check reads the database, so that a revocation
   counts from the next request on (in a shared one on all gateways within a second:
   `serving.mirror`);
-- no key is ever deleted, made valid again or allowed more (triggers refuse it): a revoked or
-  expired key still says who had it. A key that came by rotation names the one that it replaces.
+- no key is ever deleted, made valid again or allowed more, and nothing of it is changed but what
+  ends it (triggers refuse it): a revoked or expired key still says who had it and who made it. A
+  key that came by rotation names the one that it replaces.
 """
 
 import hashlib
@@ -36,10 +37,15 @@ CREATE TABLE IF NOT EXISTS api_keys (
     admin INTEGER NOT NULL, per_minute INTEGER, created_at TEXT NOT NULL, created_by TEXT NOT NULL,
     expires_at TEXT, revoked_at TEXT, revoked_by TEXT, replaces TEXT REFERENCES api_keys (key_id));
 """
+# A comparison with NULL refuses nothing. SQLite lets a text be NULL though it is the primary key.
 _CHANGED = (
-    "OLD.revoked_at IS NOT NULL OR NEW.digest <> OLD.digest OR NEW.name <> OLD.name "
+    "OLD.revoked_at IS NOT NULL OR coalesce(NEW.key_id, '') <> OLD.key_id "
+    "OR NEW.digest <> OLD.digest OR NEW.name <> OLD.name "
     "OR NEW.models <> OLD.models OR NEW.admin <> OLD.admin "
     "OR coalesce(NEW.per_minute, -1) <> coalesce(OLD.per_minute, -1) "
+    "OR NEW.created_at <> OLD.created_at OR NEW.created_by <> OLD.created_by "
+    "OR coalesce(NEW.replaces, '') <> coalesce(OLD.replaces, '') "
+    "OR (NEW.revoked_at IS NULL) <> (NEW.revoked_by IS NULL) "
     "OR OLD.expires_at < coalesce(NEW.expires_at, '9999')"
 )
 _SCHEMA = Schema(
@@ -48,7 +54,7 @@ _SCHEMA = Schema(
     tables=_TABLES,
     refusals=(
         Refusal("api_keys_are_never_deleted", "api_keys", "DELETE", "keys are never deleted"),
-        Refusal("api_keys_only_end", "api_keys", "UPDATE", "a key can only be ended", _CHANGED),
+        Refusal("api_keys_are_only_ended", "api_keys", "UPDATE", "a key can only end", _CHANGED),
     ),
     watched=("api_keys",),
 )

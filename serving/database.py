@@ -32,6 +32,9 @@ class DatabaseError(Exception):
 class Refusal:
     """A change that a table refuses, by a trigger.
 
+    A database of before it came is given it when it is opened, told by its name: one that is to
+    refuse more than it did needs another name. The old one stays beside it there.
+
     Attributes:
         name: The trigger's.
         table: Whose rows it guards.
@@ -201,6 +204,7 @@ def connect(path: Path, schema: Schema) -> sqlite3.Connection:
             made = "".join([schema.tables, *map(trigger, schema.refusals)])
             db.executescript(f"BEGIN IMMEDIATE; {made} COMMIT;")
         add_columns(db, schema.added)
+        _add_triggers(db, schema.refusals)
     except BaseException:
         db.close()
         raise
@@ -238,6 +242,15 @@ def add_columns(db: sqlite3.Connection, columns: Sequence[Column]) -> None:
         for one in columns:
             if not _has(db, one):  # Another process may have been first.
                 db.execute(f"ALTER TABLE {one.table} ADD COLUMN {one.name} {one.definition}")
+
+
+def _add_triggers(db: sqlite3.Connection, refusals: Sequence[Refusal]) -> None:
+    known = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type='trigger'")}
+    if known.issuperset(one.name for one in refusals):
+        return
+    with transaction(db):
+        for one in refusals:
+            db.execute(trigger(one))
 
 
 def _has(db: sqlite3.Connection, column: Column) -> bool:

@@ -1,11 +1,18 @@
 """Errors in the OpenAI API's own form, so that every client library understands them."""
 
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from starlette.responses import JSONResponse
 
 # How an error begins inside a stream of events, the engine's and the gateway's.
 ERROR_EVENT = b'data: {"error"'
+# A path in quotes, which may hold spaces; an address; a path.
+_PLACE = re.compile(
+    r"""(?P<quote>['"`])(?:~|\.{1,2})?/[^\n]*?(?P=quote)|\b[a-z][a-z+]*://[^\s'"`;,()<>]+"""
+    r"""|(?<![\w.~/-])(?:~|\.{1,2})?/[^\s'"`;,()<>]*[^\s'"`;,()<>:.]"""
+)
 
 
 @dataclass
@@ -61,3 +68,14 @@ def no_database() -> ApiError:
         "The gateway's database does not answer: try again shortly, and tell whoever runs this "
         "gateway."
     )
+
+
+def without_places(message: str, home: Path) -> str:
+    """Return a message without paths and addresses of the machine, which are not for callers.
+
+    Args:
+        message: What the gateway's own log says.
+        home: Its folder, which may have spaces in its path.
+    """
+    short = _PLACE.sub("…", message.replace(str(home), "/-"))
+    return message if short == message else f"{short} (…: the gateway's log names it.)"

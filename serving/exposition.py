@@ -8,12 +8,14 @@ own, so that no call waits for it. Pointer and replicas are read when they are a
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from prometheus_client import ProcessCollector, start_http_server
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from serving.canary_metrics import CanaryCollector
 from serving.engine import HOST
 from serving.health import answering
 from serving.metrics import Metrics
@@ -73,6 +75,7 @@ def exposed(
         return
     ProcessCollector(registry=metrics.registry)
     metrics.registry.register(ProductionCollector(home, rotation))
+    metrics.registry.register(CanaryCollector(home))
     try:
         server, thread = start_http_server(port, addr=host, registry=metrics.registry)
     except OSError as error:
@@ -95,8 +98,12 @@ def _families(
     pointer = GaugeMetricFamily(
         "ftdm_pointer", "1 for what production serves and what it kept.", labels=(*who, "role")
     )
+    moved = GaugeMetricFamily(
+        "ftdm_pointer_moved_time_seconds", "When production moved to what it serves.", labels=who
+    )
     for one in pointers:
         pointer.add_metric((one.model, one.current, "current"), 1)
+        moved.add_metric((one.model, one.current), datetime.fromisoformat(one.moved_at).timestamp())
         if one.previous:
             pointer.add_metric((one.model, one.previous, "previous"), 1)
     wanted = GaugeMetricFamily("ftdm_replicas", "Replicas that should answer.", labels=who)
@@ -104,4 +111,4 @@ def _families(
     for version, number in healthy:
         wanted.add_metric((version.model, version.version), len(version.replicas))
         found.add_metric((version.model, version.version), number)
-    return [pointer, wanted, found]
+    return [pointer, moved, wanted, found]

@@ -71,6 +71,11 @@ SELECT c.relname, a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.att
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = current_schema() AND c.relname = ANY (%s) AND a.attnum > 0 AND NOT a.attisdropped
 """
+_TRIGGERS = """
+SELECT c.relname, t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = current_schema() AND c.relname = ANY (%s)
+"""
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -225,7 +230,7 @@ def make(link: Connection, schema: Schema) -> None:
         known = _columns(link, schema)
         if (schema.table, None) not in known:
             link.execute(_translated(schema.tables).encode())
-            for one in (*map(_refusal, schema.refusals), *map(_watch(schema), schema.watched)):
+            for one in map(_watch(schema), schema.watched):
                 link.execute(one.encode())
         link.execute(
             "INSERT INTO ftdm_changes VALUES (%s, 0) ON CONFLICT DO NOTHING", (schema.name,)
@@ -233,11 +238,13 @@ def make(link: Connection, schema: Schema) -> None:
         for column in schema.added:
             where = f"ALTER TABLE {column.table} ADD COLUMN IF NOT EXISTS {column.name} "
             link.execute((where + _translated(column.definition)).encode())
+        for refusal in _missing(link, schema):
+            link.execute(_refusal(refusal).encode())
 
 
 def _is_whole(link: Connection, schema: Schema) -> bool:
-    known = _columns(link, schema)
-    return {(schema.table, None), *((one.table, one.name) for one in schema.added)} <= known
+    wanted = {(schema.table, None), *((one.table, one.name) for one in schema.added)}
+    return wanted <= _columns(link, schema) and not _missing(link, schema)
 
 
 def _columns(link: Connection, schema: Schema) -> set[tuple[str, str | None]]:
@@ -245,6 +252,12 @@ def _columns(link: Connection, schema: Schema) -> set[tuple[str, str | None]]:
     tables = [schema.table, *(one.table for one in schema.added)]
     rows = link.execute(_COLUMNS, (tables,)).fetchall()
     return {(table, None) for table, _ in rows} | {(table, column) for table, column in rows}
+
+
+def _missing(link: Connection, schema: Schema) -> list[Refusal]:
+    """Return what a database of an older release does not refuse yet."""
+    rows = link.execute(_TRIGGERS, ([one.table for one in schema.refusals],)).fetchall()
+    return [one for one in schema.refusals if (one.table, one.name) not in rows]
 
 
 def _translated(statements: str) -> str:

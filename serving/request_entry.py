@@ -44,6 +44,8 @@ class RequestEntry:
     model: str = ""
     version: str = ""
     digest: str = ""
+    # `choice`, `json`, `own` or `off` (`serving.answer_form`); blank where no version answered.
+    constrained: str = ""
     cached: bool = False
     streamed: bool = False
     status: int = 0
@@ -64,6 +66,7 @@ class RequestEntry:
             "event": event,
             **content,
             "digest": self.digest,
+            "constrained": self.constrained,
             "status": self.status,
             "error": _text(self.error),
             "streamed": self.streamed,

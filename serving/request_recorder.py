@@ -19,6 +19,7 @@ from pathlib import Path
 from starlette.datastructures import Headers, State
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.answer_form import HEADER
 from serving.errors import ApiError, unreachable
 from serving.group_commit import GroupCommit, NotWrittenError
 from serving.guard import OPEN_PATHS
@@ -121,6 +122,7 @@ class _Answer:
         self._entry.status = message["status"]
         self._entry.version = headers.get("x-ftdm-version", "")
         self._entry.digest = headers.get("x-ftdm-digest", "")
+        self._entry.constrained = headers.get(HEADER, "")
 
     async def _body(self, message: Message, more: bool) -> None:
         piece = message.get("body", b"")

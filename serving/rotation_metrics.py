@@ -1,13 +1,16 @@
 """What the watch over the replicas has found, for Prometheus; read when it is asked for."""
 
 from collections.abc import Iterator
+from typing import get_args
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from serving.probe import Verdict
 from serving.rotation import Rotation
 
 _WHO = ("model", "version")
+_REASONS = tuple(one for one in get_args(Verdict) if one != "well")
 
 
 class RotationCollector(Collector):
@@ -23,14 +26,17 @@ class RotationCollector(Collector):
             "1 where requests may go to the replica.",
             labels=(*_WHO, "replica"),
         )
-        for who, yes in self._rotation.rotated().items():
+        now = self._rotation.rotated()
+        for who, yes in now.items():
             rotated.add_metric(who, float(yes))
         taken = CounterMetricFamily(
             "ftdm_replicas_taken_out",
             "Times that a replica was taken out of rotation: dead, slow, wrong or garbage.",
             labels=(*_WHO, "reason"),
         )
-        for labels, number in list(self._rotation.taken_out.items()):
+        # From 0 on, so that the first time is an increase, too.
+        none = {(*who[:2], reason): 0 for who in now for reason in _REASONS}
+        for labels, number in {**none, **self._rotation.taken_out}.items():
             taken.add_metric(labels, number)
         yield rotated
         yield taken

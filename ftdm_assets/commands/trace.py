@@ -6,7 +6,7 @@ from typing import Any
 from ftdm_assets.commands import output
 from ftdm_assets.home import store, trust
 from ftdm_assets.provenance.environment import now
-from ftdm_assets.provenance.lineage import REGISTERED, Node, ancestry, registered
+from ftdm_assets.provenance.lineage import CANARY, REGISTERED, Node, ancestry, registered
 from ftdm_assets.provenance.overrides import SignedOverride, overrides
 from ftdm_assets.provenance.reproduction import Reproduction
 from ftdm_assets.provenance.seal_check import check_seals
@@ -15,7 +15,6 @@ from ftdm_assets.provenance.store import ArtifactStore, StoreError
 from ftdm_assets.provenance.trust import NOBODY, Trust
 
 DEPLOYED = "deployed_version"
-CANARY = "canary_scores"
 
 
 def trace(version: str, as_json: bool) -> int:

@@ -9,14 +9,13 @@ from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, GraphPlan, Outco
 from ftdm_assets.graph.shell import asset_key, reading_of
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.provenance.environment import now
+from ftdm_assets.provenance.lineage import CANARY, CANARY_CHECK
 from ftdm_assets.provenance.store import StoreError
 from golden.client import AskSettings, EndpointError
 from golden.harness import examine
 from golden.statistics import exact, points_below
 
 GROUP = "monitoring"
-CANARY = "canary_scores"
-CANARY_CHECK = "canary_accuracy"
 _SENSOR_SECONDS = 60
 
 

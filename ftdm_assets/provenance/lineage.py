@@ -7,6 +7,8 @@ from ftdm_assets.provenance.store import ArtifactStore
 
 # The asset that binds a version to a merged model.
 REGISTERED = "registered_version"
+# The asset with production's score of a week, and the check on how far that has fallen.
+CANARY, CANARY_CHECK = "canary_scores", "canary_accuracy"
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ import dagster as dg
 import pytest
 
 from ftdm_assets.graph.build import build_plan, definitions_of
-from ftdm_assets.graph.monitoring import CANARY, CANARY_CHECK, canary_schedule, retraining_sensor
+from ftdm_assets.graph.monitoring import canary_schedule, retraining_sensor
 from ftdm_assets.graph.plan import GraphPlan
 from ftdm_assets.graph.shell import judge, reading_of
+from ftdm_assets.provenance.lineage import CANARY, CANARY_CHECK
 from ftdm_assets.provenance.statements import InputRef
 from tests.graph.samples import model_folder
 from tests.provenance.samples import manifest

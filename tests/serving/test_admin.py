@@ -9,6 +9,7 @@ from starlette.testclient import TestClient
 
 from serving.admission import AdmissionError, Candidate
 from serving.api_keys import Grant, KeyStore
+from serving.errors import without_places
 from serving.gateway import GatewaySettings, create_app
 from serving.health import free_port
 from serving.pointer import PointerStore
@@ -145,9 +146,53 @@ def test_a_version_that_is_not_admitted_or_not_warm_is_refused(
     assert current(home) == f"{MODEL}-v0002"
 
 
-def test_the_gateway_asks_the_store_of_its_home(home: Path) -> None:
+def test_the_gateway_asks_the_store_of_its_home_and_tells_callers_no_path(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     app = create_app(GatewaySettings(home))
     with TestClient(app, headers=key_of(home, admin=True)) as client:
         answer = client.post("/admin/rollback", json=BY_HAND)
-    assert answer.status_code == 409
-    assert f"{MODEL}-v0001 is not served: no manifest in" in answer.json()["error"]["message"]
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (409, "not_admitted")
+    version = f"{MODEL}-v0001"
+    assert error["message"].startswith(f"{version} is not served: no manifest in … registers")
+    assert f"`ftdm verify {version}` names all that differs" in error["message"]
+    assert error["message"].endswith("the gateway's log names it.)")
+    assert str(home) not in answer.text
+    assert f"{version} is not served: no manifest in {home / 'store'} registers" in caplog.text
+
+
+def test_who_is_not_warm_is_named_without_its_address(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    address = f"http://127.0.0.1:{free_port()}"
+    with PointerStore(home) as store:
+        put(store, 1, address)
+    with client_of(home, monkeypatch) as client:
+        answer = client.post("/admin/promote", json=BY_HAND | {"version": "v0001"})
+    message = answer.json()["error"]["message"]
+    assert message.startswith(f"No replica of {MODEL}-v0001 answers (…): start it again (`ftdm up`")
+    assert address not in answer.text
+    assert address in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("v1 is not ready: start it", ""),
+        ("its weights m/model differ 5/6: config.json, 3 / 4; see `ftdm verify v1`", ""),
+        ("no manifest in /h o/me/store registers v1", "no manifest in … registers v1"),
+        ("/h o/me: gone", "…: gone"),
+        ("there is no folder /srv/a-b/c_d.e.", "there is no folder …."),
+        (
+            "it failed ([Errno 2] No such file: '/srv/a b/c')",
+            "it failed ([Errno 2] No such file: …)",
+        ),
+        ("see (/var/log/x.log); FTDM=/a/b, ~/c ../d ./e", "see (…); FTDM=…, … … …"),
+        ("http://127.0.0.1:80/v1 and postgresql://u@h/d; wait", "… and …; wait"),
+        ('its log:\nFile "/x y/z.py", line 1\nraised /é/ü:3', "its log:\nFile …, line 1\nraised …"),
+    ],
+)
+def test_places_of_the_machine_are_not_for_callers(message: str, told: str) -> None:
+    end = " (…: the gateway's log names it.)"
+    assert without_places(message, Path("/h o/me")) == (told + end if told else message)

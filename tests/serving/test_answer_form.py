@@ -15,6 +15,7 @@ from starlette.responses import Response
 from serving.answer_form import fields_of, form_for, held_to, is_free
 from serving.errors import ApiError
 from serving.pointer import PointerStore
+from serving.request_log import RequestLog
 from serving.result_cache import ResultCache
 from serving.seal import Seal
 from serving.upstream import Call
@@ -206,6 +207,32 @@ def test_a_form_that_changes_meanwhile_is_that_of_the_answer() -> None:
     answer = asyncio.run(asked())
     assert sent == [SCHEMA]
     assert (answer.headers["x-ftdm-constrained"], word_of(answer)) == ("json", "miss")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_request_log_tells_what_an_answer_was_held_to(bench: Bench, stream: bool) -> None:
+    put(bench.home, bench.two_url, 1, form=LABELS)
+    put(bench.home, bench.two_url, 2, form=SCHEMA)
+    asked: list[tuple[dict[str, Any], dict[str, str]]] = [
+        (chat(), {}),
+        (chat(), {}),
+        (chat() | {"model": f"{MODEL}@v0001"}, {}),
+        (chat(response_format={"type": "text"}), {}),
+        (chat(), {"x-ftdm-constrained": "off"}),
+        (chat(), {"x-ftdm-constrained": "no word of ours"}),
+        (chat() | {"model": f"{MODEL}@v0009"}, {}),
+    ]
+    told = [bench.ask(body | {"stream": stream}, **headers) for body, headers in asked]
+    log = RequestLog(bench.home)
+    entries = [json.loads(row.line)["content"] for row in log.rows()]
+    log.close()
+    held = ["json", "json", "choice", "own", "off", "", ""]
+    ended = [one for one in entries if one["event"] != "stream_began"]
+    assert [one["constrained"] for one in ended] == held
+    assert [one.headers.get("x-ftdm-constrained", "") for one in told] == held
+    assert [one["cached"] for one in ended[:3]] == [False, True, False]
+    began = [one for one in entries if one["event"] == "stream_began"]
+    assert [one["constrained"] for one in began] == (held[:5] if stream else [])
 
 
 def word_of(answer: Response) -> str:

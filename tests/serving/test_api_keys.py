@@ -2,6 +2,7 @@
 
 import json
 import stat
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from typer.testing import CliRunner, Result
 
 from ftdm_assets.cli import app
 from ftdm_assets.commands.errors import exit_code
+from serving import api_keys
 from serving.api_keys import ApiKeyError, Grant, KeyStore, key_id_of, who_moves
+from serving.database import Refusal
 from serving.local_key import local_key
 from serving.names import InvalidNameError
 from serving.rate_limit import RateLimits
@@ -79,24 +82,71 @@ def test_a_rotated_key_allows_the_same(tmp_path: Path, overlap: int) -> None:
     [
         "DELETE FROM api_keys",
         "UPDATE api_keys SET revoked_at = NULL",
+        "UPDATE api_keys SET revoked_at = '2026'",
+        "UPDATE api_keys SET revoked_by = 'somebody else'",
+        "UPDATE api_keys SET key_id = 'another'",
+        "UPDATE api_keys SET digest = 'another'",
+        "UPDATE api_keys SET name = 'another'",
         "UPDATE api_keys SET admin = 1",
         "UPDATE api_keys SET models = '[\"*\"]'",
         "UPDATE api_keys SET expires_at = '9999'",
         "UPDATE api_keys SET expires_at = NULL",
         "UPDATE api_keys SET per_minute = NULL",
+        "UPDATE api_keys SET created_at = '2020-01-01T00:00:00.000+00:00'",
+        "UPDATE api_keys SET created_by = 'another'",
+        "UPDATE api_keys SET replaces = NULL WHERE replaces IS NOT NULL",
+        "UPDATE api_keys SET replaces = key_id WHERE replaces IS NULL",
     ],
 )
 @both
 def test_a_key_can_only_be_ended(tmp_path: Path, change: str) -> None:
     with KeyStore(tmp_path) as store:
         grant = Grant("a", ("tickets",), per_minute=1, days=1)
-        store.new(grant, by="jane")
-        if "revoked_at" in change:
+        store.rotate(store.new(grant, by="jane").key.key_id, by="jane", overlap=timedelta(hours=1))
+        if "revoked" in change:
             store.revoke(store.new(grant, by="jane").key.key_id, by="jane")
         before = store.keys()
         with raw(tmp_path / "serving.db") as execute, pytest.raises(REFUSED):
             execute(change)
         assert store.keys() == before
+
+
+def test_a_key_keeps_its_id_in_sqlite(tmp_path: Path) -> None:
+    with KeyStore(tmp_path) as store:
+        key = store.new(Grant("a"), by="jane").key
+        with raw(tmp_path / "serving.db") as execute, pytest.raises(REFUSED, match="only end"):
+            execute("UPDATE api_keys SET key_id = NULL")
+        assert store.keys() == [key]
+
+
+@both
+def test_a_database_whose_keys_were_guarded_less_is_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    less = (
+        "OLD.revoked_at IS NOT NULL OR NEW.digest <> OLD.digest OR NEW.name <> OLD.name "
+        "OR NEW.models <> OLD.models OR NEW.admin <> OLD.admin "
+        "OR coalesce(NEW.per_minute, -1) <> coalesce(OLD.per_minute, -1) "
+        "OR OLD.expires_at < coalesce(NEW.expires_at, '9999')"
+    )
+    deleted = api_keys._SCHEMA.refusals[0]
+    refusals = (deleted, Refusal("api_keys_only_end", "api_keys", "UPDATE", "it only ends", less))
+    with monkeypatch.context() as patched:
+        patched.setattr(api_keys, "_SCHEMA", replace(api_keys._SCHEMA, refusals=refusals))
+        with KeyStore(tmp_path) as store:
+            key = store.new(Grant("a"), by="jane").key
+    with raw(tmp_path / "serving.db") as execute:
+        execute("UPDATE api_keys SET created_by = 'another'")
+        # Whoever only reads it brings it up to date as well: a gateway.
+        with KeyStore(tmp_path, watching=True) as store:
+            store.find("ftdm_0_0")
+        with pytest.raises(REFUSED, match="a key can only end"):
+            execute("UPDATE api_keys SET created_by = 'jane'")
+    with KeyStore(tmp_path) as store:
+        (found,) = store.keys()
+        assert found == replace(key, created_by="another")
+        made = store.rotate(key.key_id, by="john").key
+        assert store.revoke(made.key_id, by="john").revoked_by == "john"
 
 
 @pytest.mark.parametrize(

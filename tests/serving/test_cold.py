@@ -283,6 +283,29 @@ def test_over_http_a_start_that_is_refused_is_told_of(third: Running) -> None:
     assert pointer(third) == (V2, V3)
 
 
+def test_over_http_a_start_that_fails_is_told_of_without_the_machines_places(
+    third: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    arguments(third, "v0001", "--exit-code 3")
+    asked = {"model": MODEL, "reason": "night", "to": "v0001"}
+    with admin(third.home) as client, caplog.at_level("INFO", "serving.admin"):
+        where = client.post("/admin/rollback", json=asked).headers["location"]
+        failed = ended(client, where)
+    assert (failed["state"], failed["error"]["code"]) == ("failed", "not_moved")
+    message = failed["error"]["message"]
+    assert message.startswith(f"production is {V3} as before: {V1} was not started: ")
+    assert "told to fail" in message
+    assert (
+        failed["said"][0] == f"{V1} is not warm: it is started first, production is {V3} meanwhile"
+    )
+    assert str(third.home) not in json.dumps(failed)
+    assert "http://" not in json.dumps(failed)
+    # The whole is in the gateway's log.
+    assert failed["said"][0] in caplog.text
+    assert f"Production was not moved: production is {V3} as before" in caplog.text
+    assert pointer(third) == (V3, V2)
+
+
 def test_one_cold_rollback_of_a_model_at_a_time() -> None:
     gate, begun = threading.Event(), ColdRollbacks()
 

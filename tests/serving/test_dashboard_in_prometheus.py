@@ -18,6 +18,7 @@ import yaml
 
 from serving.health import free_port
 from tests.serving.serving_support import MODEL, Load, Running
+from tests.serving.test_canary_metrics import judge, put_canary
 from tests.serving.test_metrics_of_a_stack import ALERTS, dashboard_expressions
 
 PROMETHEUS = shutil.which("prometheus")
@@ -84,6 +85,7 @@ def test_every_query_finds_data_and_the_rules_are_evaluated(
 ) -> None:
     running.put("v0001", replicas=1)
     running.put("v0002", replicas=1)
+    judge(running.home, put_canary(running.home, f"{MODEL}-v0002", 0.8), 10.5, False)
     with (
         prometheus(tmp_path, running.ports.metrics) as url,
         Load(running, callers=1),
@@ -106,7 +108,7 @@ def test_every_query_finds_data_and_the_rules_are_evaluated(
         assert {one["name"] for one in rules if one["health"] == "ok"} == {
             one["alert"] for group in read_rules() for one in group["rules"]
         }
-        until(lambda: alerting(url) >= {"FtdmCallsFail"})
+        until(lambda: alerting(url) >= {"FtdmCallsFail", "FtdmCanaryFell"})
         assert not alerting(url) & {"FtdmCacheDown", "FtdmNoReplica", "FtdmReplicaOut"}
         running.supervisor.remove("cache")
         running.supervisor.remove(f"{MODEL}-v0002-replica-0")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving.home import Home
 from serving.local_key import local_key
 from tests.serving.serving_support import MODEL, Running, bearer
+from tests.serving.test_canary_metrics import judge, put_canary
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARD = DEPLOY / "grafana" / "gateway.json"
 ALERTS = DEPLOY / "prometheus" / "alerts.yaml"
 ALERT_TESTS = DEPLOY / "prometheus" / "alerts_test.yaml"
-LABELS = ("model", "version", "path", "cached", "status", "kind", "role")
+LABELS = ("model", "version", "path", "cached", "status", "kind", "role", "reason")
 # PromQL's own words where a name may stand; functions are known by their parenthesis.
 WORDS = {"or", "and", "unless", "bool"}
 # What scraping itself adds.
@@ -30,6 +32,15 @@ GROUPED = r"\b(by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)"
 def scrape(running: Running) -> list[Metric]:
     url = f"http://127.0.0.1:{running.ports.metrics}/metrics"
     return list(text_string_to_metric_families(httpx.get(url, timeout=20).text))
+
+
+def scrape_when_watched(running: Running, replicas: int) -> list[Metric]:
+    """Return a scrape of when the gateway watches over so many replicas."""
+    end = time.monotonic() + 20
+    while len(values(families := scrape(running), "ftdm_replica_in_rotation")) < replicas:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return families
 
 
 def values(families: list[Metric], name: str) -> dict[tuple[str, ...], float]:
@@ -86,8 +97,9 @@ def test_a_stack_shows_its_calls_its_pointer_and_its_replicas(running: Running) 
         for name in ("made-up", f"{MODEL}@v0009", "also made up"):
             client.post("/v1/chat/completions", json=chat | {"model": name})
         client.post("/v1/chat/completions", json=chat | {"messages": [{"content": "status=400"}]})
-    families = scrape(running)
     first, second = f"{MODEL}-v0001", f"{MODEL}-v0002"
+    judge(running.home, put_canary(running.home, second, 0.9), 2.5, True)
+    families = scrape_when_watched(running, 2)
     calls = values(families, "ftdm_gateway_request_seconds_count")
     path = "/v1/chat/completions"
     assert {key: number for key, number in calls.items() if path in key} == {
@@ -109,8 +121,21 @@ def test_a_stack_shows_its_calls_its_pointer_and_its_replicas(running: Running) 
         (MODEL, second, "current"): 1,
         (MODEL, first, "previous"): 1,
     }
+    (moved,) = values(families, "ftdm_pointer_moved_time_seconds").items()
+    assert moved[0] == (MODEL, second)
+    assert 0 < time.time() - moved[1] < 600
+    for name, value in (("accuracy", 0.9), ("drop_points", 2.5), ("passed", 1)):
+        assert values(families, f"ftdm_canary_{name}") == {(MODEL, second): value}
     for name in ("ftdm_replicas", "ftdm_replicas_healthy"):
         assert values(families, name) == {(MODEL, first): 1, (MODEL, second): 1}
+    assert values(families, "ftdm_replica_in_rotation") == {(MODEL, first): 1, (MODEL, second): 1}
+    # Known before it happens, so that the first one is an increase.
+    reasons = [
+        (one, why) for one in (first, second) for why in ("dead", "slow", "wrong", "garbage")
+    ]
+    assert values(families, "ftdm_replicas_taken_out_total") == {
+        (MODEL, version, reason): 0 for version, reason in reasons
+    }
     assert values(families, "ftdm_cache_up") == {(): 1}
     running.supervisor.remove(f"{first}-replica-0")
     running.supervisor.remove("cache")

@@ -25,6 +25,7 @@ from serving.api_keys import Grant, KeyStore
 from serving.gateway import GatewaySettings
 from serving.group_commit import GroupCommit, NotWrittenError
 from serving.pointer import PointerStore
+from serving.request_entry import RequestEntry
 from serving.request_log import RequestLog, RequestLogError
 from serving.request_log_check import check
 from serving.request_recorder import RecorderMiddleware, recorder
@@ -79,6 +80,7 @@ def test_an_entry_says_who_when_what_which_and_how_long(client: TestClient, fake
         "model": MODEL,
         "version": f"{MODEL}-v0001",
         "digest": digest_of(f"{MODEL}-v0001"),
+        "constrained": "off",
         "status": 200,
         "error": "",
         "streamed": False,
@@ -131,6 +133,7 @@ def test_a_stream_has_an_entry_of_its_beginning_and_of_its_end(
     assert began["id"] == ended["id"]
     assert began["streamed"]
     assert began["version"] == ended["version"] == f"{MODEL}-v0001"
+    assert began["constrained"] == ended["constrained"] == "off"
     assert began["latency_us"] <= ended["latency_us"]
 
 
@@ -149,6 +152,7 @@ def test_refusals_are_recorded_too(fake: Fake) -> None:
     found = {}
     for name in ("other", "bad", "path", "model"):
         (entry,) = entries(fake.home, name)
+        assert (entry["version"], entry["constrained"]) == ("", "")
         found[name] = (entry["status"], entry["error"], entry["key_name"], entry["model"])
     assert found == {
         "other": (403, "model_not_allowed", "other", MODEL),
@@ -210,6 +214,26 @@ def test_the_log_can_be_verified_and_exported(client: TestClient, fake: Fake) ->
         commands, ["verify", "--request-log", "--head", wrong], env=environment
     )
     assert done.exit_code == 1
+
+
+def test_a_log_that_began_without_a_field_goes_on_with_it(fake: Fake, tmp_path: Path) -> None:
+    with PointerStore(tmp_path) as store:
+        store.record_version(a_version(fake.url))
+        store.promote(MODEL, "v0001", by="t", reason="r", admit=unasked)
+    old = RequestEntry(CHAT, "old", status=200).content("answered", 5)
+    del old["constrained"]
+    log = RequestLog(tmp_path)
+    log.append([old])
+    log.close()
+    with client_of(GatewaySettings(tmp_path)) as client:
+        assert client.post(CHAT, json=chat(), headers=ids("new")).status_code == 200
+    environment = {"FTDM_HOME": str(tmp_path)}
+    shown = CliRunner().invoke(commands, ["request-log", "export"], env=environment)
+    before, after = [json.loads(line)["content"] for line in shown.stdout.splitlines()]
+    assert "constrained" not in before
+    assert after["constrained"] == "off"
+    report = check(RequestLog(tmp_path))
+    assert (report.head.count, report.problems) == (2, [])
 
 
 def test_a_gateway_whose_log_cannot_be_written_answers_nothing(
