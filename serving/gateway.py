@@ -48,6 +48,7 @@ from serving.answer_form import is_free
 from serving.body import json_object
 from serving.cache_store import CacheStore
 from serving.cached_response import was_computed
+from serving.call import Call
 from serving.connection import ConnectionLimits, bounded
 from serving.database import DatabaseError
 from serving.deadline import answered_by, deadline_of
@@ -64,7 +65,7 @@ from serving.request_recorder import RecorderMiddleware, recorder
 from serving.result_cache import ResultCache
 from serving.room import RoomMiddleware
 from serving.rotation import Rotation
-from serving.upstream import Call, Upstream
+from serving.upstream import Upstream
 from serving.versions import UnknownModelError, Version
 
 _log = logging.getLogger("serving.gateway")
