@@ -32,6 +32,7 @@ from serving.health import answers_chat, free_port
 from serving.local_key import local_key
 from serving.platform import VersionSpec
 from serving.pointer import PointerStore
+from serving.stack_programs import Ports, gateway_url
 from serving.supervision import Supervisor
 from serving.versions import PointerError
 from tests.serving.serving_support import VOUCHED
@@ -97,12 +98,12 @@ def say(message: str) -> None:
 @contextmanager
 def production(home: Path, folders: Sequence[Path], replicas: int) -> Iterator[str]:
     """Serve both models, the second in production; yields the gateway's address."""
-    ports = stack.Ports(free_port(), free_port(), free_port())
+    ports = Ports(free_port(), free_port(), free_port())
     try:
         stack.up(home, admission=VOUCHED, ports=ports, timeout_s=_START_S, progress=say)
         for number, folder in enumerate(folders, start=1):
             _put(home, f"{MODEL}-v{number:04d}", folder, replicas)
-        yield stack.gateway_url(ports)
+        yield gateway_url(ports)
     finally:
         stack.down(home, ports=ports)
 

@@ -25,7 +25,7 @@ from serving.home import HomeError
 from serving.platform import DeploymentError, Platform, recorded_spec
 from serving.pointer import PointerStore
 from serving.sleep import later
-from serving.supervision import SupervisionError
+from serving.supervisord import SupervisionError
 from serving.versions import Move, Pointer, PointerError, Version
 
 _FAILURES = (DeploymentError, SupervisionError, HomeError)

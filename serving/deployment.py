@@ -28,7 +28,7 @@ from serving.platform import (
 from serving.pointer import PointerStore
 from serving.sleep import later, wake
 from serving.supervised import EngineBuilder, Supervised
-from serving.supervision import SupervisionError
+from serving.supervisord import SupervisionError
 from serving.versions import UP, Version
 from serving.waiting import GaveUpError
 

@@ -10,9 +10,9 @@ from ftdm_assets.commands import output
 from ftdm_assets.home import dagster_home, home
 from serving import cold
 from serving.admission import StoreAdmission
-from serving.api_keys import who_moves
 from serving.pointer import PointerStore
 from serving.versions import Move, PointerError, UnknownModelError
+from serving.who_moves import who_moves
 
 
 def rollback(model: str | None, to: str | None, reason: str, as_json: bool) -> int:

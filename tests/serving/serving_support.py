@@ -20,6 +20,7 @@ from serving.engine import EngineCommand
 from serving.local_key import local_key
 from serving.platform import VersionSpec
 from serving.pointer import PointerStore
+from serving.stack_programs import Ports
 from serving.supervision import Supervisor
 from serving.versions import Version
 
@@ -83,7 +84,7 @@ class Running:
     """A stack that is up, in a home of its own."""
 
     home: Path
-    ports: stack.Ports
+    ports: Ports
     admission: Admission = VOUCHED
 
     @property

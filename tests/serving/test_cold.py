@@ -14,7 +14,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from ftdm_assets.commands import rollback as command
-from serving import cold, deployment, names, stack
+from serving import cold, deployment, names
 from serving.admin_cold import ColdRollbacks
 from serving.admission import Admission, AdmissionError, Candidate
 from serving.api_keys import Grant, KeyStore
@@ -24,6 +24,7 @@ from serving.errors import ApiError
 from serving.gateway import GatewaySettings, create_app
 from serving.health import answering, answers_chat, free_port
 from serving.platform import VersionSpec
+from serving.stack_programs import Ports
 from serving.versions import Move, PointerError, Version
 from tests.serving.as_replica import version_at
 from tests.serving.serving_support import (
@@ -55,7 +56,7 @@ def third(tmp_path: Path) -> Iterator[Running]:
 
     Nothing is supervised yet: a replica in this process stands in for those that are up.
     """
-    one = Running(tmp_path / "home", stack.Ports())
+    one = Running(tmp_path / "home", Ports())
     with warm_replica() as replica:
         with one.store() as store:
             for version in ("v0001", "v0002", "v0003"):

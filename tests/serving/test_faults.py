@@ -19,6 +19,7 @@ from serving import stack
 from serving.health import free_port
 from serving.request_log import RequestLog
 from serving.request_log_check import check
+from serving.stack_programs import CACHE, GATEWAY, Ports, pongs
 from serving.versions import Version
 from tests.serving.cache_support import chat, gateway
 from tests.serving.serving_support import MODEL, Load, Running, bearer
@@ -37,7 +38,7 @@ LONGEST_S = 15.0
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One stack for all of them: each leaves it as it was."""
     home = tmp_path_factory.mktemp("faults") / "home"
-    one = Running(home, stack.Ports(free_port(), free_port(), free_port()))
+    one = Running(home, Ports(free_port(), free_port(), free_port()))
     try:
         one.up()
         one.put("v0001")
@@ -154,14 +155,14 @@ def test_a_replica_that_hangs_fails_no_request_and_holds_none(
 def test_the_cache_of_a_running_stack_fails_no_request(
     up: Running, version: Version, harm: signal.Signals
 ) -> None:
-    pid = up.pid(stack.CACHE)
+    pid = up.pid(CACHE)
     with Load(up, headers={}) as load:
         time.sleep(0.5)
         os.kill(pid, harm)
         time.sleep(2.0)
         if harm == signal.SIGSTOP:
             os.kill(pid, signal.SIGCONT)
-        assert within(10, lambda: stack._pongs(up.ports.cache))
+        assert within(10, lambda: pongs(up.ports.cache))
         time.sleep(0.5)
     tell(f"cache, {harm.name}", load)
     assert load.failures() == []
@@ -190,9 +191,9 @@ def test_a_killed_gateway_loses_what_is_in_flight_only(up: Running, version: Ver
     callers, before = 6, recorded(up)
     with Load(up, callers=callers) as load:
         time.sleep(0.7)
-        first = up.pid(stack.GATEWAY)
+        first = up.pid(GATEWAY)
         kill(first)
-        assert within(10, lambda: up.pid(stack.GATEWAY) not in (0, first))
+        assert within(10, lambda: up.pid(GATEWAY) not in (0, first))
         served = len(load.answers)
         assert within(10, lambda: any(not one.failure for one in load.answers[served:]))
         time.sleep(0.5)
@@ -206,7 +207,7 @@ def test_a_killed_gateway_loses_what_is_in_flight_only(up: Running, version: Ver
 
 
 def test_a_full_disk_gives_no_answer_without_its_row(up: Running, version: Version) -> None:
-    pid, before = up.pid(stack.GATEWAY), recorded(up)
+    pid, before = up.pid(GATEWAY), recorded(up)
     unlimited = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     with Load(up) as load:
         time.sleep(0.7)
@@ -220,7 +221,7 @@ def test_a_full_disk_gives_no_answer_without_its_row(up: Running, version: Versi
         time.sleep(0.5)
     tell("disk full", load, back=back)
     assert {one.failure[:3] for one in load.failures()} == {"503"}
-    assert up.pid(stack.GATEWAY) == pid
+    assert up.pid(GATEWAY) == pid
     assert recorded(up) - before >= len(load.answers) - len(load.failures()) > 20
 
 

@@ -20,6 +20,7 @@ from serving.deployment import start_version
 from serving.engine import EngineError, serving_python
 from serving.health import answering, free_port, serves
 from serving.local_key import local_key
+from serving.stack_programs import Ports
 from serving.versions import Version
 from tests.serving import engine_errors, openai_calls
 from tests.serving.serving_support import (
@@ -67,7 +68,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def real(tmp_path: Path) -> Iterator[Running]:
-    one = Running(tmp_path / "home", stack.Ports(free_port(), free_port(), free_port()))
+    one = Running(tmp_path / "home", Ports(free_port(), free_port(), free_port()))
     try:
         assert stack.up(one.home, admission=VOUCHED, ports=one.ports).healthy
         yield one
