@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bench.kept_alive import Callers
 from serving import stack
 from serving.deployment import start_version
 from serving.engine import HOST, engine_command
@@ -28,7 +29,7 @@ from serving.health import free_port, get_text
 from serving.stack_programs import CACHE, GATEWAY, Ports
 from serving.supervision import Program
 from serving.versions import Version
-from tests.serving.serving_support import MODEL, VOUCHED, Load, Running, fake_engine, promote
+from tests.serving.serving_support import MODEL, VOUCHED, Running, fake_engine, promote, under_load
 
 _START_S, _BACK_S, _SETTLED_S = 600.0, 600.0, 2.0
 _QUESTION = "Name a sea."
@@ -104,8 +105,8 @@ class Bench:
         )
         return self.replaced((*command.argv, "--become", "garbage"), {})
 
-    def _load(self) -> Load:
-        return Load(self.running, content=_QUESTION, callers=self.callers)
+    def _load(self) -> Callers:
+        return under_load(self.running, content=_QUESTION, count=self.callers)
 
 
 @dataclass

@@ -134,7 +134,7 @@ def measure(home: Path, kind: Kind, groups: Sequence[Callers]) -> Measured:
     to, opened = pointer.previous, time.monotonic()
     if kind == "cold":
         stop(home, to)
-    connections = [answers for group in groups for answers in group.answers]
+    connections = [answers for group in groups for answers in group.connections]
     began = time.monotonic()
     try:
         made = cold.rollback(home, MODEL, by=_BY, reason=_BY, admission=VOUCHED, progress=say)
@@ -206,9 +206,9 @@ def run(home: Path, url: str, wanted: dict[Kind, int], results: Results, plain: 
                 errors = errors + 1 if row.error else 0
                 if errors == _ERRORS_IN_A_ROW:
                     raise SystemExit(f"{errors} failed in a row; the last: {row.error}")
-        every = [one for group in groups for answers in group.answers for one in answers]
-    failed = [one for one in every if one.failure]
-    say(f"the whole of this run: {len(every)} answers, {len(failed)} failed {failed[:3]}")
+    asked = sum(len(group.answers) for group in groups)
+    failed = [one for group in groups for one in group.failures()]
+    say(f"the whole of this run: {asked} answers, {len(failed)} failed {failed[:3]}")
 
 
 def table(results: Results) -> str:

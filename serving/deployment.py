@@ -21,7 +21,6 @@ from serving.platform import (
     DeploymentError,
     Platform,
     VersionSpec,
-    addresses,
     all_answer,
     recorded_spec,
 )
@@ -81,7 +80,7 @@ def start_version(
                 raise DeploymentError(f"{spec.version} was not started: {error}{left}") from error
             raise
         ready = _record_ready(store, version)
-    progress(f"{spec.version} answers on {addresses(ready)}")
+    progress(f"{spec.version} answers on {ready.addresses}")
     return RunningVersion(ready, time.monotonic() - began)
 
 
@@ -100,7 +99,7 @@ def stop_version(home: Path, model: str, version: str, *, platform: Platform | N
         place = platform or Supervised(home)
         if not place.runs(known):
             raise DeploymentError(
-                f"{known.version} has run on another platform ({addresses(known)}): stop it there."
+                f"{known.version} has run on another platform ({known.addresses}): stop it there."
             )
         _stop(place, store, known)
 
@@ -185,7 +184,7 @@ def _refuse_elsewhere(store: PointerStore, here: Platform, spec: VersionSpec) ->
         same = (one.model, one.version) == (spec.model, spec.version)
         if same and not here.runs(one):
             raise DeploymentError(
-                f"{spec.version} has run on another platform ({addresses(one)}): "
+                f"{spec.version} has run on another platform ({one.addresses}): "
                 f"Dagster's job {spec.model}_rollback, or `ftdm run {spec.model} --select "
                 "deployed_version` for the newest, starts it where its defs.yaml says."
             )

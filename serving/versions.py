@@ -68,6 +68,11 @@ class Version:
     cache: CacheTerms = CacheTerms()
     form: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def addresses(self) -> str:
+        """Where its replicas are, for people."""
+        return ", ".join(one.url for one in self.replicas) or "no address"
+
 
 @dataclass(frozen=True)
 class Pointer:

@@ -30,13 +30,13 @@ from tests.serving.as_replica import version_at
 from tests.serving.serving_support import (
     MODEL,
     VOUCHED,
-    Load,
     Running,
     Vouched,
     bearer,
     fake_engine,
     promote,
     unasked,
+    under_load,
 )
 from tests.serving.warm_replica import warm_replica
 
@@ -104,7 +104,7 @@ def test_a_stopped_version_is_started_while_production_serves(running: Running) 
     assert retire_others(running.home, MODEL) == [V1]
     arguments(running, "v0001", "--startup-s 1")
     said: list[str] = []
-    with Load(running, callers=2) as load:
+    with under_load(running, count=2) as load:
         made = rollback(running, "v0001", progress=said.append)
         time.sleep(0.3)
     assert load.failures() == []

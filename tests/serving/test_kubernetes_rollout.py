@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from kubernetes.client import ApiClient
 
+from bench.kept_alive import Callers
 from ftdm_assets.cluster.connection import connected
 from ftdm_assets.provenance.trust import trust_key
 from serving import cold, moves
@@ -42,7 +43,7 @@ from tests.provenance.sealed import SHORT, Sealed, sealed
 from tests.serving.cache_support import served
 from tests.serving.cluster_pod import ClusterPod
 from tests.serving.cluster_server import NAMESPACE, ClusterServer
-from tests.serving.serving_support import FAKE, Load, bearer
+from tests.serving.serving_support import FAKE, bearer, under_load
 
 MODEL = "demo"
 V1, V2, V3 = (f"{MODEL}-v000{number}" for number in (1, 2, 3))
@@ -203,7 +204,7 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def settled(load: Load, version: str) -> bool:
+def settled(load: Callers, version: str) -> bool:
     """Wait until a load is answered by a version."""
     end, begun = time.monotonic() + 20, len(load.answers)
     while time.monotonic() < end:
@@ -220,7 +221,7 @@ def test_versions_come_and_go_under_load_and_nobody_notices(site: Site) -> None:
     assert all(serves(one.url, first.version.served_name) for one in first.version.replicas)
     assert answering(first.version) == 2
     site.promote(1)
-    with gateway(site) as door, Load(door, MODEL) as load:
+    with gateway(site) as door, under_load(door, MODEL) as load:
         assert settled(load, f"{MODEL}-v0001")
         site.start(2)
         assert load.versions() == {f"{MODEL}-v0001"}
@@ -273,7 +274,10 @@ def test_pods_die_and_are_replaced_and_no_call_fails(site: Site) -> None:
             until(lambda: all(door.rotation.rotated()[pod] is within for door in doors))
 
         until(lambda: all(len(door.rotation.rotated()) == 2 for door in doors))
-        with Load(one, MODEL, callers=2) as plain, Load(two, MODEL, stream=True, callers=2) as told:
+        with (
+            under_load(one, MODEL, count=2) as plain,
+            under_load(two, MODEL, stream=True, count=2) as told,
+        ):
             # An engine dies: its pod starts it again, behind admission, once it has its image.
             pod, world = site.pod(1), site.server.world
             world.missing_images.add(site.place.engine_image)
@@ -312,7 +316,7 @@ def test_a_stopped_version_of_the_cluster_is_started_there_for_a_rollback(site: 
         back()
     assert (site.pointer(), site.server.objects) == before
     assert site.recorded(1).state == "stopped"
-    with gateway(site) as door, Load(door, MODEL, callers=2) as load:
+    with gateway(site) as door, under_load(door, MODEL, count=2) as load:
         assert back(platform=site.platform()).move.to_version == V1
         assert settled(load, V1)
     assert load.failures() == []
@@ -348,7 +352,7 @@ def test_a_previous_version_sleeps_in_its_pod_and_wakes_for_a_rollback(site: Sit
     # Asleep counts as up: a rollout that is done again leaves it be.
     assert resume(site.home, admission=site.admission, platform=site.platform(), model=MODEL) == {}
     assert asleep(site, 1)
-    with gateway(site) as door, Load(door, MODEL, callers=2) as load:
+    with gateway(site) as door, under_load(door, MODEL, count=2) as load:
         cold.rollback(
             site.home, MODEL, by="test", reason="back", admission=site.admission,
             platform=site.platform(),
@@ -443,7 +447,7 @@ def test_production_stays_as_it_was_when_a_rollout_fails(site: Site) -> None:
     assert site.server.applied.count(f"statefulsets/{first_name(site)}") == 2
     site.promote(1)
     before = {key: one for key, one in site.server.objects.items() if "v0001" in key[1]}
-    with gateway(site) as door, Load(door, MODEL) as load:
+    with gateway(site) as door, under_load(door, MODEL) as load:
         told = r"(?s)v0002 was not started: .*keeps ending at its start.*CrashLoop.*told to fail"
         with pytest.raises(DeploymentError, match=told):
             site.start(2, engine=broken_engine)
