@@ -21,13 +21,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bench.kept_alive import Callers
 from serving import stack
 from serving.deployment import start_version
 from serving.engine import HOST, engine_command
 from serving.health import free_port, get_text
+from serving.stack_programs import CACHE, GATEWAY, Ports
 from serving.supervision import Program
 from serving.versions import Version
-from tests.serving.serving_support import MODEL, VOUCHED, Load, Running, fake_engine, promote
+from tests.serving.serving_support import MODEL, VOUCHED, Running, fake_engine, promote, under_load
 
 _START_S, _BACK_S, _SETTLED_S = 600.0, 600.0, 2.0
 _QUESTION = "Name a sea."
@@ -103,8 +105,8 @@ class Bench:
         )
         return self.replaced((*command.argv, "--become", "garbage"), {})
 
-    def _load(self) -> Load:
-        return Load(self.running, content=_QUESTION, callers=self.callers)
+    def _load(self) -> Callers:
+        return under_load(self.running, content=_QUESTION, count=self.callers)
 
 
 @dataclass
@@ -156,7 +158,7 @@ def watched(rotated: Callable[[], bool]) -> Iterator[Seen]:
 def real_stack(folder: Path) -> Iterator[tuple[Running, Version]]:
     """Run everything, with two replicas of the model in `folder`."""
     with tempfile.TemporaryDirectory(prefix="ftdm-bench-") as home:
-        one = Running(Path(home), stack.Ports(free_port(), free_port(), free_port()))
+        one = Running(Path(home), Ports(free_port(), free_port(), free_port()))
         try:
             one.up()
             spec = replace(one.spec("v0001"), folder=folder)
@@ -183,11 +185,9 @@ def measure_all(bench: Bench) -> None:
         time.sleep(0.1)
 
     bench.measure("nothing", nothing, nothing)
-    bench.measure("cache killed", bench.signal(stack.CACHE, killed), nothing)
-    bench.measure(
-        "cache hung", bench.signal(stack.CACHE, stopped), bench.signal(stack.CACHE, goes_on)
-    )
-    bench.measure("gateway killed", bench.signal(stack.GATEWAY, killed), nothing)
+    bench.measure("cache killed", bench.signal(CACHE, killed), nothing)
+    bench.measure("cache hung", bench.signal(CACHE, stopped), bench.signal(CACHE, goes_on))
+    bench.measure("gateway killed", bench.signal(GATEWAY, killed), nothing)
     bench.measure("replica hung", bench.signal(replica, stopped), bench.signal(replica, goes_on))
     bench.measure("replica killed", bench.signal(replica, killed), nothing)
     bench.measure("replica of garbage in its place", bench.babbler(), right)

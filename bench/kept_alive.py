@@ -9,15 +9,16 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 
 PATH = "/v1/chat/completions"
-# What is measured is what computes, not the result cache before it.
-_UNCACHED = {"x-ftdm-cache": "off"}
+_CACHE_HEADER = "x-ftdm-cache"
 _MODEL = re.compile(r'"model": ?"([^"]*)"')
-_PAUSE_AFTER_FAILURE_S = 0.2
+_CONTENT = re.compile(r'"content": ?"([^"]*)"')
+# Else what is down for a moment is asked a thousand times.
+_PAUSE_AFTER_FAILURE_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Answered:
         version: The version that the gateway names; blank where it failed.
         link: The caller's port, which tells one connection from the next.
         failure: What went wrong; blank for nothing.
+        text: The body, as far as it came, where texts are kept.
     """
 
     began: float
@@ -37,11 +39,27 @@ class Answered:
     version: str
     link: int
     failure: str = ""
+    text: str = ""
 
 
 @dataclass
 class Callers:
-    """Threads that ask the gateway until the context ends; one list of answers for each."""
+    """Threads that ask the gateway until the context ends, each on a connection of its own.
+
+    Attributes:
+        url: The gateway's address.
+        headers: What names the caller's key.
+        model: What is asked for.
+        questions: Asked in turn.
+        count: How many threads ask.
+        stream: Whether they ask for streams.
+        fields: Further fields of each request.
+        cache: What is asked of the result cache; `off`, as what is looked at is what computes.
+        timeout_s: Longest silence within one answer.
+        keeps_texts: Whether what was answered is kept; in a run of hours it would fill the memory.
+        answers: All answers, in the order in which they were whole.
+        connections: The same, a list for each thread.
+    """
 
     url: str
     headers: Mapping[str, str]
@@ -50,10 +68,13 @@ class Callers:
     count: int = 4
     stream: bool = False
     fields: Mapping[str, Any] = field(default_factory=dict)
+    cache: Literal["on", "off", ""] = "off"
     timeout_s: float = 120.0
+    keeps_texts: bool = False
 
     def __post_init__(self) -> None:
-        self.answers: list[list[Answered]] = [[] for _ in range(self.count)]
+        self.answers: list[Answered] = []
+        self.connections: list[list[Answered]] = [[] for _ in range(self.count)]
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=self._ask, args=(number,)) for number in range(self.count)
@@ -69,11 +90,23 @@ class Callers:
         for thread in self._threads:
             thread.join(self.timeout_s)
 
+    def failures(self) -> list[Answered]:
+        """Return what failed so far."""
+        return [one for one in self.answers if one.failure]
+
+    def versions(self) -> set[str]:
+        """Return which versions have answered so far."""
+        return {one.version for one in self.answers}
+
+    def streamed_texts(self) -> set[str]:
+        """Return what the events of streams say, put together; their texts must be kept."""
+        return {"".join(_CONTENT.findall(one.text)) for one in self.answers}
+
     def _ask(self, number: int) -> None:
         limits = httpx.Limits(max_connections=1)
         with httpx.Client(
             base_url=self.url,
-            headers={**self.headers, **_UNCACHED},
+            headers={**self.headers, _CACHE_HEADER: self.cache},
             timeout=self.timeout_s,
             limits=limits,
             trust_env=False,
@@ -81,7 +114,8 @@ class Callers:
             asked = number
             while not self._stop.is_set():
                 answer = self._once(client, self.questions[asked % len(self.questions)])
-                self.answers[number].append(answer)
+                self.answers.append(answer)
+                self.connections[number].append(answer)
                 asked += self.count
                 if answer.failure:
                     self._stop.wait(_PAUSE_AFTER_FAILURE_S)
@@ -89,17 +123,20 @@ class Callers:
     def _once(self, client: httpx.Client, question: str) -> Answered:
         messages = [{"role": "user", "content": question}]
         body = {"model": self.model, "messages": messages, "stream": self.stream, **self.fields}
-        began, link = time.monotonic(), 0
+        began, link, text, version = time.monotonic(), 0, "", ""
         try:
             with client.stream("POST", PATH, json=body) as answer:
                 stream = answer.extensions["network_stream"]
                 link = int(stream.get_extra_info("client_addr")[1])
-                text = "".join(answer.iter_text())
+                for piece in answer.iter_text():
+                    text += piece
         except httpx.HTTPError as error:
-            return Answered(began, time.monotonic(), "", link, repr(error))
-        version = answer.headers.get("x-ftdm-version", "")
-        failure = failure_of(answer.status_code, version, text, self.stream)
-        return Answered(began, time.monotonic(), version, link, failure)
+            failure = repr(error)
+        else:
+            version = answer.headers.get("x-ftdm-version", "")
+            failure = failure_of(answer.status_code, version, text, self.stream)
+        kept = text if self.keeps_texts else ""
+        return Answered(began, time.monotonic(), version, link, failure, kept)
 
 
 def failure_of(status: int, version: str, text: str, stream: bool) -> str:

@@ -29,7 +29,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from serving import stack
+from serving import stack_programs
 from serving.health import get_json
 from serving.local_key import local_key
 from serving.pointer import PointerStore
@@ -137,8 +137,8 @@ def serving(home: Path) -> Iterator[psutil.Process]:
             )
         )
         store.promote(MODEL, "v0001", by="bench", reason="bench", admit=lambda _: None)
-    ports = stack.Ports(GATEWAY, CACHE, METRICS)
-    programs = stack._cache(ports), stack._gateway(home, ports)
+    ports = stack_programs.Ports(GATEWAY, CACHE, METRICS)
+    programs = stack_programs.cache(ports), stack_programs.gateway(home, ports)
     running = [
         subprocess.Popen(one.argv, env={**os.environ, **one.env}, stdout=sys.stderr, cwd=home)
         for one in programs

@@ -32,6 +32,7 @@ from serving.health import answers_chat, free_port
 from serving.local_key import local_key
 from serving.platform import VersionSpec
 from serving.pointer import PointerStore
+from serving.stack_programs import Ports, gateway_url
 from serving.supervision import Supervisor
 from serving.versions import PointerError
 from tests.serving.serving_support import VOUCHED
@@ -97,12 +98,12 @@ def say(message: str) -> None:
 @contextmanager
 def production(home: Path, folders: Sequence[Path], replicas: int) -> Iterator[str]:
     """Serve both models, the second in production; yields the gateway's address."""
-    ports = stack.Ports(free_port(), free_port(), free_port())
+    ports = Ports(free_port(), free_port(), free_port())
     try:
         stack.up(home, admission=VOUCHED, ports=ports, timeout_s=_START_S, progress=say)
         for number, folder in enumerate(folders, start=1):
             _put(home, f"{MODEL}-v{number:04d}", folder, replicas)
-        yield stack.gateway_url(ports)
+        yield gateway_url(ports)
     finally:
         stack.down(home, ports=ports)
 
@@ -133,7 +134,7 @@ def measure(home: Path, kind: Kind, groups: Sequence[Callers]) -> Measured:
     to, opened = pointer.previous, time.monotonic()
     if kind == "cold":
         stop(home, to)
-    connections = [answers for group in groups for answers in group.answers]
+    connections = [answers for group in groups for answers in group.connections]
     began = time.monotonic()
     try:
         made = cold.rollback(home, MODEL, by=_BY, reason=_BY, admission=VOUCHED, progress=say)
@@ -205,9 +206,9 @@ def run(home: Path, url: str, wanted: dict[Kind, int], results: Results, plain: 
                 errors = errors + 1 if row.error else 0
                 if errors == _ERRORS_IN_A_ROW:
                     raise SystemExit(f"{errors} failed in a row; the last: {row.error}")
-        every = [one for group in groups for answers in group.answers for one in answers]
-    failed = [one for one in every if one.failure]
-    say(f"the whole of this run: {len(every)} answers, {len(failed)} failed {failed[:3]}")
+    asked = sum(len(group.answers) for group in groups)
+    failed = [one for group in groups for one in group.failures()]
+    say(f"the whole of this run: {asked} answers, {len(failed)} failed {failed[:3]}")
 
 
 def table(results: Results) -> str:

@@ -16,7 +16,6 @@ Invariants:
 import hashlib
 import hmac
 import json
-import os
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -248,34 +247,6 @@ class KeyStore:
     def _expire(self, key: ApiKey, at: datetime) -> None:
         end = _text(at) if key.expires_at is None else min(_text(at), key.expires_at)
         self._db.execute("UPDATE api_keys SET expires_at = ? WHERE key_id = ?", (end, key.key_id))
-
-
-def who_moves(home: Path, otherwise: str) -> str:
-    """Return who moves production, for its history.
-
-    Several people may share one user of the system; a key in `FTDM_API_KEY` says which of them it
-    is, and must then be one that may move production. Who may write to the home needs none.
-
-    Args:
-        home: The home whose production it is.
-        otherwise: Who it is as far as the system knows.
-
-    Raises:
-        ApiKeyError: The key does not count here, or is not an admin's.
-    """
-    text = os.environ.get(KEY_VARIABLE, "").strip()
-    if not text:
-        return otherwise
-    with KeyStore(home) as store:
-        key = store.find(text)
-    if key is None or key.state(_now()) != "valid":
-        raise ApiKeyError(f"The key in {KEY_VARIABLE} does not count here: `ftdm keys list`.")
-    if not key.admin:
-        raise ApiKeyError(
-            f"Key {key.key_id} of {key.name} may not move production: that takes a key that was "
-            "made with `ftdm keys new NAME --admin`."
-        )
-    return f"{key.name} (API key {key.key_id}), {otherwise}"
 
 
 def key_id_of(text: str) -> str | None:

@@ -13,10 +13,10 @@ from typing import Literal
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from serving.call import Call
 from serving.flight import Flight, Head
 from serving.question import HEADER, wants_usage
 from serving.replay import Event
-from serving.upstream import Call
 
 Word = Literal["hit", "miss", "joined", "off"]
 

@@ -28,7 +28,7 @@ from serving.platform import DeploymentError, Platform, recorded_spec
 from serving.pointer import PointerStore
 from serving.sleep import later
 from serving.supervised import Supervised
-from serving.supervision import SupervisionError
+from serving.supervisord import SupervisionError
 from serving.versions import Move, Pointer, PointerError, Version
 
 _FAILURES = (DeploymentError, SupervisionError, HomeError)

@@ -21,14 +21,13 @@ from serving.platform import (
     DeploymentError,
     Platform,
     VersionSpec,
-    addresses,
     all_answer,
     recorded_spec,
 )
 from serving.pointer import PointerStore
 from serving.sleep import later, wake
 from serving.supervised import EngineBuilder, Supervised
-from serving.supervision import SupervisionError
+from serving.supervisord import SupervisionError
 from serving.versions import UP, Version
 from serving.waiting import GaveUpError
 
@@ -83,7 +82,7 @@ def start_version(
                 raise DeploymentError(f"{spec.version} was not started: {error}{left}") from error
             raise
         ready = _record_ready(store, version)
-    progress(f"{spec.version} answers on {addresses(ready)}")
+    progress(f"{spec.version} answers on {ready.addresses}")
     return RunningVersion(ready, time.monotonic() - began)
 
 
@@ -102,7 +101,7 @@ def stop_version(home: Path, model: str, version: str, *, platform: Platform | N
         place = platform or Supervised(home)
         if not place.runs(known):
             raise DeploymentError(
-                f"{known.version} has run on another platform ({addresses(known)}): stop it there."
+                f"{known.version} has run on another platform ({known.addresses}): stop it there."
             )
         _stop(place, store, known)
 
@@ -182,7 +181,7 @@ def refuse_elsewhere(here: Platform, version: Version) -> None:
     """
     if not here.runs(version):
         raise DeploymentError(
-            f"{version.version} has run on another platform ({addresses(version)}): `ftdm rollback "
+            f"{version.version} has run on another platform ({version.addresses}): `ftdm rollback "
             f"{version.model} --to {version.version}`, or Dagster's job {version.model}_rollback "
             f"with `to: {version.version}`, starts it where its defs.yaml says."
         )

@@ -30,29 +30,28 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from serving import names, openapi, tls
+from serving import model_list, names, openapi, tls
 from serving.admin import admin_routes
 from serving.admission import StoreAdmission
 from serving.answer_form import is_free
 from serving.body import json_object
 from serving.cache_store import CacheStore
 from serving.cached_response import was_computed
+from serving.call import Call
 from serving.connection import ConnectionLimits, bounded
-from serving.database import DatabaseError
 from serving.deadline import answered_by, deadline_of
 from serving.engine import ANSWER_TIMEOUT_S, HOST
-from serving.errors import ApiError, model_not_found, no_database
+from serving.error_handlers import HANDLERS
+from serving.errors import ApiError, model_not_found
 from serving.guard import Guard, GuardMiddleware, check_model
 from serving.home import CACHE_VARIABLE
 from serving.observed import observed
@@ -64,10 +63,8 @@ from serving.request_recorder import RecorderMiddleware, recorder
 from serving.result_cache import ResultCache
 from serving.room import RoomMiddleware
 from serving.rotation import Rotation
-from serving.upstream import Call, Upstream
+from serving.upstream import Upstream
 from serving.versions import UnknownModelError, Version
-
-_log = logging.getLogger("serving.gateway")
 
 
 @dataclass(frozen=True)
@@ -129,14 +126,14 @@ class Gateway:
     async def models(self, request: Request) -> Response:
         """List what the key may ask for: production, previous, every exact version that is up."""
         key = request.state.key
-        listed = [one for one in self._entries() if key.allows(one["id"])]
+        listed = [one for one in model_list.entries(self._store) if key.allows(one["id"])]
         return JSONResponse({"object": "list", "data": listed})
 
     async def model(self, request: Request) -> Response:
         """Describe one name."""
         asked = request.path_params["name"]
         check_model(request.state.key, asked)
-        return JSONResponse(_entry(asked, self._resolve(asked)))
+        return JSONResponse(model_list.entry(asked, self._resolve(asked)))
 
     async def health(self, _: Request) -> Response:
         """Say that the gateway is up, and nothing else: whoever asks has shown no key."""
@@ -189,22 +186,6 @@ class Gateway:
             raise ApiError(503, message, "asleep", param="model", kind="server_error")
         return version
 
-    def _entries(self) -> list[dict[str, Any]]:
-        ready = {
-            (one.model, one.version): one for one in self._store.versions() if one.state == "ready"
-        }
-        entries = []
-        for pointer in self._store.pointers():
-            for name, version in (
-                (pointer.model, pointer.current),
-                (f"{pointer.model}@previous", pointer.previous),
-            ):
-                if version:
-                    entries.append(_entry(name, self._store.version(pointer.model, version)))
-        for one in ready.values():
-            entries.append(_entry(f"{one.model}@{one.version.removeprefix(one.model)[1:]}", one))
-        return entries
-
 
 def create_app(
     settings: GatewaySettings, around: Sequence[Middleware] = (), rotation: Rotation | None = None
@@ -234,13 +215,6 @@ def create_app(
         Route(openapi.PATH, openapi.endpoint),
         *admin_routes(settings.home, StoreAdmission(settings.home)),
     ]
-    handlers: Any = {
-        ApiError: _api_error,
-        DatabaseError: _database_error,
-        HTTPException: _http_error,
-        ClientDisconnect: _gone,
-        Exception: _bug,
-    }
     app = Starlette(
         routes=routes,
         middleware=[
@@ -250,7 +224,7 @@ def create_app(
             Middleware(RoomMiddleware, most=settings.max_at_work),
         ],
         lifespan=lifespan,
-        exception_handlers=handlers,
+        exception_handlers=HANDLERS,
     )
     # A redirect would lead to where the caller's own Host header says.
     app.router.redirect_slashes = False
@@ -263,44 +237,6 @@ def _handler(name: str) -> Any:
         return response
 
     return handle
-
-
-async def _api_error(_: Request, error: ApiError) -> Response:
-    return error.response()
-
-
-async def _database_error(_: Request, error: DatabaseError) -> Response:
-    _log.error("%s", error)
-    return no_database().response()
-
-
-async def _http_error(request: Request, error: HTTPException) -> Response:
-    message = f"{request.method} {request.scope['path']}: {error.detail}."
-    code = "not_found" if error.status_code == 404 else "invalid_request"
-    headers = dict(error.headers or {})
-    return ApiError(error.status_code, message, code, headers=headers).response()
-
-
-async def _gone(_: Request, __: ClientDisconnect) -> Response:
-    return Response(status_code=499)
-
-
-async def _bug(request: Request, error: Exception) -> Response:
-    _log.error("%s %r failed", request.method, request.scope["path"], exc_info=error)
-    return ApiError(500, "The gateway failed.", "internal", kind="server_error").response()
-
-
-def _entry(name: str, version: Version) -> dict[str, Any]:
-    recorded = datetime.fromisoformat(version.recorded_at).timestamp()
-    return {
-        "id": name,
-        "object": "model",
-        "created": int(recorded),
-        "owned_by": "ftdm",
-        "version": version.version,
-        "digest": version.digest,
-        "max_model_len": version.max_model_len,
-    }
 
 
 def main(arguments: list[str]) -> None:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
+from serving.identity import is_completion, names_only
 from serving.versions import PointerError, Version
 
 _PORTS = range(10_000, 20_000)
@@ -40,7 +41,7 @@ def _call(method: str, url: str, content: bytes | None, timeout_s: float) -> tup
     status, body = _exchange(method, url, content, timeout_s)
     try:
         return status, json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return status, None
 
 
@@ -62,13 +63,11 @@ def _exchange(method: str, url: str, content: bytes | None, timeout_s: float) ->
 
 
 def serves(base_url: str, served_name: str) -> bool:
-    """Tell whether an engine is healthy and serves exactly this name."""
+    """Tell whether an engine is healthy and serves exactly this name: see `serving.identity`."""
     if get_json(f"{base_url}/health")[0] != http.client.OK:
         return False
     status, body = get_json(f"{base_url}/v1/models")
-    if status != http.client.OK or not isinstance(body, dict):
-        return False
-    return any(entry.get("id") == served_name for entry in body.get("data", []))
+    return status == http.client.OK and names_only(body, served_name)
 
 
 def answers_chat(base_url: str, served_name: str, timeout_s: float = 60.0) -> bool:
@@ -76,12 +75,7 @@ def answers_chat(base_url: str, served_name: str, timeout_s: float = 60.0) -> bo
     messages = [{"role": "user", "content": "Hello."}]
     body = {"model": served_name, "messages": messages, "max_tokens": 1}
     status, answer = post_json(f"{base_url}/v1/chat/completions", body, timeout_s)
-    return (
-        status == http.client.OK
-        and isinstance(answer, dict)
-        and answer.get("model") == served_name
-        and bool(answer.get("choices"))
-    )
+    return status == http.client.OK and is_completion(answer, served_name)
 
 
 def answering(version: Version) -> int:
@@ -99,10 +93,9 @@ def require_warm(version: Version) -> None:
         PointerError: Nobody answers for it.
     """
     if answering(version) == 0:
-        urls = ", ".join(one.url for one in version.replicas) or "no address"
         raise PointerError(
-            f"No replica of {version.version} answers ({urls}): start it again (`ftdm up`), or "
-            "name another version."
+            f"No replica of {version.version} answers ({version.addresses}): start it again "
+            "(`ftdm up`), or name another version."
         )
 
 

@@ -114,8 +114,3 @@ def with_terms(store: PointerStore, known: Version, spec: VersionSpec) -> Versio
 def all_answer(version: Version) -> bool:
     """Say whether each replica serves the version's own name."""
     return answering(version) == len(version.replicas)
-
-
-def addresses(version: Version) -> str:
-    """Return where a version's replicas are."""
-    return ", ".join(one.url for one in version.replicas)

@@ -1,12 +1,12 @@
-"""The production pointer, the table of versions and the history of moves (`serving.database`).
+"""The production pointer, the table of versions and the history of moves.
+
+What the tables themselves refuse stands with them: `serving.pointer_tables`.
 
 Invariants:
 - every transition is one transaction, and of those one runs at a time: killed at any point, the
   database holds the state before or the state after, never between;
 - a version is bound to one digest for ever; recording it with another is refused;
-- `current` and `previous` differ, and both name recorded versions;
-- `moves` only grows (triggers refuse UPDATE and DELETE), and the last move of a model always ends
-  at its current version;
+- the last move of a model always ends at its current version;
 - only a version that is `ready` and that the caller's `admit` lets pass can become current; a
   rollback goes to a version that is warm, so it is one write and takes milliseconds. Nothing heavy
   is imported here. `serving.moves` is how the pointer is moved in production;
@@ -19,59 +19,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from serving import names
-from serving.database import Column, Refusal, Schema, open_database
-from serving.versions import (
-    Kind,
-    Move,
-    Pointer,
-    PointerError,
-    State,
-    UnknownModelError,
-    Version,
-    version_from,
-    version_row,
-)
-
-_TABLES = """
-CREATE TABLE IF NOT EXISTS versions (
-    model TEXT NOT NULL, version TEXT NOT NULL, digest TEXT NOT NULL, folder TEXT NOT NULL,
-    served_name TEXT NOT NULL, max_model_len INTEGER NOT NULL, dtype TEXT NOT NULL,
-    router_url TEXT NOT NULL, replicas TEXT NOT NULL, state TEXT NOT NULL,
-    recorded_at TEXT NOT NULL, changed_at TEXT NOT NULL, cache TEXT NOT NULL DEFAULT '{}',
-    form TEXT NOT NULL DEFAULT '{}',
-    PRIMARY KEY (model, version));
-CREATE TABLE IF NOT EXISTS pointers (
-    model TEXT PRIMARY KEY, current TEXT NOT NULL, previous TEXT, moved_at TEXT NOT NULL,
-    CHECK (previous IS NULL OR previous <> current),
-    FOREIGN KEY (model, current) REFERENCES versions (model, version),
-    FOREIGN KEY (model, previous) REFERENCES versions (model, version));
-CREATE TABLE IF NOT EXISTS moves (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, model TEXT NOT NULL, kind TEXT NOT NULL,
-    from_version TEXT, to_version TEXT NOT NULL, by TEXT NOT NULL, reason TEXT NOT NULL,
-    at TEXT NOT NULL);
-"""
-_GROWS = "moves are append-only"
-_SCHEMA = Schema(
-    name="pointer",
-    table="moves",
-    tables=_TABLES,
-    refusals=(
-        Refusal("moves_are_never_changed", "moves", "UPDATE", _GROWS),
-        Refusal("moves_are_never_deleted", "moves", "DELETE", _GROWS),
-    ),
-    added=(
-        Column("versions", "cache", "TEXT NOT NULL DEFAULT '{}'"),
-        Column("versions", "form", "TEXT NOT NULL DEFAULT '{}'"),
-    ),
-    watched=("versions", "pointers"),
-)
+from serving.database import open_database
+from serving.pointer_tables import SCHEMA, version_from, version_row
+from serving.versions import Kind, Move, Pointer, PointerError, State, UnknownModelError, Version
 
 
 class PointerStore:
     """A connection to the database of one home; use it as a context manager or close it."""
 
     def __init__(self, home: Path, *, watching: bool = False) -> None:
-        self._db = open_database(home, _SCHEMA, watching=watching)
+        self._db = open_database(home, SCHEMA, watching=watching)
         self._resolved: dict[str, Version] = {}
         self._resolved_at: object | None = None
 

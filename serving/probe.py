@@ -1,10 +1,9 @@
 """Asking a replica who it is, and whether what it answers is its version's: asynchronous.
 
 Invariants:
-- identity is what `/v1/models` names: exactly the version's served name, which holds the digest of
-  its weights; anything else that answers there is `wrong`, however healthy it calls itself;
-- a right completion is one of a single token that names the same and holds a choice; being late
-  with it proves nothing, as a queue is no fault;
+- what answers and does not say that it is the version's (`serving.identity`) is `wrong`, however
+  healthy it calls itself;
+- what is late with a completion of a single token proves nothing, as a queue is no fault;
 - every question ends in time, whatever the other side sends;
 - a time-out that this process is late itself to notice says nothing of the replica.
 """
@@ -15,6 +14,8 @@ from http import HTTPStatus
 from typing import Any, Literal
 
 import aiohttp
+
+from serving.identity import is_completion, names_only
 
 Verdict = Literal["well", "dead", "slow", "wrong", "garbage"]
 
@@ -47,7 +48,7 @@ class Probe:
             return None
         if status != HTTPStatus.OK:
             return "dead" if status >= 500 else "wrong"
-        return "well" if _names(found) == [served_name] else "wrong"
+        return "well" if names_only(found, served_name) else "wrong"
 
     async def completion(self, url: str, served_name: str) -> Verdict | None:
         """Say what it makes of the smallest real request; None or `slow` proves nothing."""
@@ -59,8 +60,8 @@ class Probe:
             return "garbage" if status == "wrong" else status
         if status >= 500 or status == HTTPStatus.TOO_MANY_REQUESTS:
             return "slow"
-        right = status == HTTPStatus.OK and isinstance(found, dict)
-        return "well" if right and _is_completion(found, served_name) else "garbage"
+        right = status == HTTPStatus.OK and is_completion(found, served_name)
+        return "well" if right else "garbage"
 
     async def _asked(
         self, method: str, url: str, timeout_s: float, body: dict[str, Any] | None = None
@@ -98,15 +99,3 @@ def _decoded(content: bytes) -> Any:
         return json.loads(content)
     except (ValueError, RecursionError):
         return None
-
-
-def _names(found: Any) -> list[Any]:
-    entries = found.get("data") if isinstance(found, dict) else None
-    if not isinstance(entries, list):
-        return []
-    return [one.get("id") if isinstance(one, dict) else None for one in entries]
-
-
-def _is_completion(found: dict[str, Any], served_name: str) -> bool:
-    choices = found.get("choices")
-    return found.get("model") == served_name and isinstance(choices, list) and bool(choices)

@@ -29,6 +29,7 @@ from starlette.responses import Response, StreamingResponse
 from serving import replay
 from serving.cache_store import CacheStore
 from serving.cached_response import marked, response_of
+from serving.call import Call
 from serving.errors import ApiError
 from serving.flight import Flight, Flights, Head
 from serving.home import HomeError
@@ -37,7 +38,6 @@ from serving.question import Wish, may_be_kept, told_apart, wish_of
 from serving.replay import Event, Joined
 from serving.seal import Seal, home_secret
 from serving.transcript import Events
-from serving.upstream import Call
 from serving.versions import Version
 
 _log = logging.getLogger("serving.cache")

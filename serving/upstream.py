@@ -13,30 +13,36 @@ Invariants:
   the head of an answer of a replica that is found to hang (`serving.hedge`); what has reached a
   replica is sent again within a budget (`serving.retry_budget`). What a replica itself answered,
   good or bad, is passed on as it is, but for a first 500 where another replica can be asked;
-- an answer that does not name the version's weights as its model is no replica's of that version:
-  nothing of it goes back, the call is sent again, and the replica is out of rotation.
+- of an answer that is no replica's of the version (`serving.replica_answer`) nothing goes back: the
+  call is sent again, and the replica is out of rotation.
 """
 
 import asyncio
 import json
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from http import HTTPStatus
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import aiohttp
 from starlette.responses import Response, StreamingResponse
 
-from serving.answer_form import HEADER, Form, fields_of, form_for, has_own, held_to
 from serving.balance import Balance
-from serving.errors import ERROR_EVENT, ApiError, unreachable
+from serving.call import Call
+from serving.errors import ApiError, unreachable
 from serving.hedge import Held, hedged
+from serving.replica_answer import (
+    NotReachedError,
+    OtherWeightsError,
+    first_event,
+    headers_of,
+    not_reached,
+    pieces,
+    whole,
+)
 from serving.retry_budget import RetryBudget
 from serving.rotation import Rotation
-from serving.transcript import BrokenOffError, CannotGoOnError, Events, Transcript
+from serving.transcript import BrokenOffError, CannotGoOnError, Transcript
 from serving.versions import Version
 
 _AGAIN = frozenset({502, 503})
@@ -49,83 +55,8 @@ _KEEP_ALIVE_S = 4.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5
 # Breaks of one answer that are made good; a replica that breaks each time would go on for ever.
 _BREAKS = 3
-_LONGEST_FIRST = 64 * 1024
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Call:
-    """One request, read and checked.
-
-    Attributes:
-        path: The API's path.
-        body: The request as it came.
-        resolve: Tells the version that it means at this moment.
-        request_id: Goes on to the replica.
-        note_usage: Is told the tokens of a stream whose caller has not asked for them.
-        trace: The headers that carry its trace on.
-        free: Whether the caller asks for an answer that is held to no form.
-        key_id: Whose it is.
-    """
-
-    path: str
-    body: dict[str, Any]
-    resolve: Callable[[], Version]
-    request_id: str
-    note_usage: Callable[[dict[str, Any]], None] = lambda _: None
-    trace: Mapping[str, str] = field(default_factory=dict)
-    free: bool = False
-    key_id: str = ""
-
-    @property
-    def streams(self) -> bool:
-        """Whether the caller asked for a stream."""
-        return self.body.get("stream") is True
-
-    @property
-    def hides_usage(self) -> bool:
-        """Whether the replica is asked for a stream's tokens, which the caller did not."""
-        return self.streams and self.body.get("stream_options") is None
-
-    @cached_property
-    def _own_form(self) -> bool:
-        # Asked several times of each call, on its way.
-        return has_own(self.body)
-
-    def form(self, version: Version) -> Form:
-        """Return the form that the answer of a version is held to."""
-        return form_for(self.path, self._own_form, version.form, self.free)
-
-    def sent_as(self, version: Version) -> bytes:
-        """Return the body that a replica gets."""
-        usage = {"stream_options": {"include_usage": True}} if self.hides_usage else {}
-        form = fields_of(self.form(version))
-        return json.dumps({**self.body, **usage, **form, "model": version.served_name}).encode()
-
-    def told_by(self, version: Version) -> dict[str, str]:
-        """Return the headers that say of an answer which version gave it, held to what."""
-        return {
-            "x-ftdm-version": version.version,
-            "x-ftdm-digest": version.digest,
-            HEADER: held_to(self._own_form, self.form(version)),
-        }
-
-
-class _NotReachedError(Exception):
-    """Nobody answered, and nothing has gone back yet.
-
-    Attributes:
-        sent: Whether a replica may have had it: sending it again is then work done twice.
-    """
-
-    def __init__(self, message: str, *, sent: bool = True) -> None:
-        super().__init__(message)
-        self.sent = sent
-
-
-class _OtherWeightsError(_NotReachedError):
-    """What answered is no replica of the version."""
 
 
 class _Given:
@@ -205,7 +136,7 @@ class Upstream:
             began = time.monotonic()
             try:
                 return await attempt()
-            except _NotReachedError as error:
+            except NotReachedError as error:
                 now = time.monotonic()
                 # While a replica was at work with it nobody was searched for.
                 worked = now - began > self._retry_for_s
@@ -228,15 +159,15 @@ class Upstream:
         given = await self._opened(call, version, failed)
         if given.answer.status == _FAILED and self._may_ask_another(version, given, failed):
             given.close()
-            raise _NotReachedError("it answers 500")
+            raise NotReachedError("it answers 500")
         answer, streamed = given.answer, False
         try:
             if call.streams and answer.content_type == "text/event-stream":
-                first = await self._named(_first(answer, version), given, version)
+                first = await self._named(first_event(answer, version), given, version)
                 stream = self._stream(call, version, given, first)
                 streamed = True
-                return StreamingResponse(stream, answer.status, _headers(answer, call, version))
-            return await self._named(_whole(answer, call, version), given, version)
+                return StreamingResponse(stream, answer.status, headers_of(answer, call, version))
+            return await self._named(whole(answer, call, version), given, version)
         finally:
             if not streamed:
                 given.close()
@@ -264,7 +195,7 @@ class Upstream:
         """Send a call to one replica, and note in `tried` to which."""
         replica = self._balance.take(self._rotation.fit(version), tried)
         if replica is None:
-            raise _NotReachedError("none of them is well", sent=False)
+            raise NotReachedError("none of them is well", sent=False)
         tried.append(replica)
         kept = False
         try:
@@ -284,19 +215,19 @@ class Upstream:
                 f"{replica}{call.path}", data=content, headers=headers
             )
         except (TimeoutError, aiohttp.ClientError) as error:
-            raise self._noted(_not_reached(error), version, replica) from error
+            raise self._noted(not_reached(error), version, replica) from error
         if answer.status in _AGAIN:
             answer.close()
-            raise _NotReachedError(f"it answers {answer.status}")
+            raise NotReachedError(f"it answers {answer.status}")
         if answer.status == _UNKNOWN:
             answer.close()
             self._rotation.suspect(version, replica)
-            raise _OtherWeightsError("a replica of another version answered")
+            raise OtherWeightsError("a replica of another version answered")
         return answer
 
     def _noted(self, error: Exception, version: Version, replica: str) -> Exception:
         """Tell the watch of a replica that could not be reached."""
-        if isinstance(error, _NotReachedError):
+        if isinstance(error, NotReachedError):
             self._rotation.suspect(version, replica, None if error.sent else "dead")
         return error
 
@@ -304,7 +235,7 @@ class Upstream:
         """Return what is read of an answer; tell who gave it where it is none of the version's."""
         try:
             return await content
-        except _OtherWeightsError:
+        except OtherWeightsError:
             self._rotation.suspect(version, given.replica, "garbage")
             raise
 
@@ -316,7 +247,7 @@ class Upstream:
         try:
             while True:
                 try:
-                    async for piece in _pieces(transcript, given.answer, first):
+                    async for piece in pieces(transcript, given.answer, first):
                         # Before the stream's last event, after which nobody listens.
                         if transcript.usage is not None:
                             call.note_usage(transcript.usage)
@@ -344,80 +275,7 @@ class Upstream:
     async def _opened_stream(self, call: Call, version: Version) -> tuple[_Given, bytes]:
         given = await self._opened(call, version)
         try:
-            return given, await self._named(_first(given.answer, version), given, version)
+            return given, await self._named(first_event(given.answer, version), given, version)
         except BaseException:
             given.close()
             raise
-
-
-async def _whole(answer: aiohttp.ClientResponse, call: Call, version: Version) -> Response:
-    try:
-        content = await answer.read()
-    except (TimeoutError, aiohttp.ClientError) as error:
-        raise _not_reached(error) from error
-    if answer.status == HTTPStatus.OK:
-        _require_named(content, version)
-    return Response(content, answer.status, _headers(answer, call, version))
-
-
-async def _first(answer: aiohttp.ClientResponse, version: Version) -> bytes:
-    """Wait for the first event: until then the call can still be sent to another replica."""
-    first = b""
-    try:
-        while b"\n\n" not in first and len(first) < _LONGEST_FIRST:
-            chunk = await answer.content.readany()
-            if not chunk:
-                break
-            first += chunk
-    except (TimeoutError, aiohttp.ClientError) as error:
-        raise _not_reached(error) from error
-    if not first or first.startswith(ERROR_EVENT):
-        raise _NotReachedError("it broke off")
-    _require_named(first, version)
-    return first
-
-
-def _require_named(content: bytes, version: Version) -> None:
-    """Refuse an answer that does not name the version's own weights as its model.
-
-    Raises:
-        _OtherWeightsError: It is another version's, or nothing that can be read.
-    """
-    name = json.dumps(version.served_name)
-    if not any(f'"model":{gap}{name}'.encode() in content for gap in ("", " ")):
-        raise _OtherWeightsError("what answered is no replica of it")
-
-
-async def _pieces(
-    transcript: Transcript, answer: aiohttp.ClientResponse, first: bytes
-) -> AsyncIterator[bytes]:
-    """Yield what the caller does not know yet, chunk by chunk, until the answer is whole."""
-    events, chunk = Events(), first
-    while chunk:
-        piece, broken = transcript.take_all(events.cut(chunk))
-        if piece:
-            yield piece
-        if broken is not None:
-            raise broken
-        # To its very end, which comes after the last event: the connection can be used again.
-        chunk = await answer.content.readany()
-    if not transcript.ended:
-        raise BrokenOffError("it ended early")
-
-
-def _headers(answer: aiohttp.ClientResponse, call: Call, version: Version) -> dict[str, str]:
-    headers = {
-        "content-type": answer.headers.get("content-type", "application/json"),
-        **call.told_by(version),
-    }
-    if "x-request-id" in answer.headers:
-        headers["x-request-id"] = answer.headers["x-request-id"]
-    return headers
-
-
-def _not_reached(error: Exception) -> Exception:
-    if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError):
-        # It may still be at work: asking again would only add to the load.
-        return ApiError(504, "The replica did not answer in time.", "timeout", kind="server_error")
-    refused = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
-    return _NotReachedError("no connection" if refused else "it broke off", sent=not refused)

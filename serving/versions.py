@@ -1,10 +1,9 @@
-"""What the pointer's database holds, as plain frozen values, and how a version becomes a row."""
+"""What the pointer's database holds, as plain frozen values."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 State = Literal["starting", "ready", "asleep", "failed", "stopped"]
 # In these a version has programs that run.
@@ -69,6 +68,11 @@ class Version:
     cache: CacheTerms = CacheTerms()
     form: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def addresses(self) -> str:
+        """Where its replicas are, for people."""
+        return ", ".join(one.url for one in self.replicas) or "no address"
+
 
 @dataclass(frozen=True)
 class Pointer:
@@ -92,41 +96,3 @@ class Move:
     by: str
     reason: str
     at: str
-
-
-def version_row(version: Version) -> tuple[str | int, ...]:
-    """Return the columns of the table `versions`, in its order.
-
-    Raises:
-        PointerError: The state is none of `State`.
-    """
-    if version.state not in get_args(State):
-        raise PointerError(f"{version.state!r} is no state of a version.")
-    replicas = [asdict(one) for one in version.replicas]
-    return (
-        *(version.model, version.version, version.digest, str(version.folder)),
-        # Of before the gateway sent requests to the replicas itself: a router's address.
-        *(version.served_name, version.max_model_len, version.dtype, ""),
-        *(json.dumps(replicas), version.state, version.recorded_at, version.changed_at),
-        json.dumps(asdict(version.cache)),
-        # Unsorted: an object's keys are answered in the order of its schema.
-        json.dumps(version.form, ensure_ascii=False),
-    )
-
-
-def version_from(row: tuple[Any, ...]) -> Version:
-    """Return the version that a row of the table `versions` describes."""
-    replicas = tuple(
-        Replica(
-            name=one["name"],
-            url=one["url"],
-            port=one["port"],
-            cores=None if one["cores"] is None else tuple(one["cores"]),
-            sleeps=one.get("sleeps", False),
-        )
-        for one in json.loads(row[8])
-    )
-    cache = CacheTerms(**json.loads(row[12]))
-    form = json.loads(row[13])
-    fields: list[Any] = [*row[:3], Path(row[3]), *row[4:7], replicas, *row[9:12], cache, form]
-    return Version(*fields)

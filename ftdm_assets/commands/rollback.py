@@ -14,9 +14,9 @@ from ftdm_assets.commands import output
 from ftdm_assets.home import dagster_home, home
 from serving import cold
 from serving.admission import StoreAdmission
-from serving.api_keys import who_moves
 from serving.pointer import PointerStore
 from serving.versions import Move, PointerError, UnknownModelError
+from serving.who_moves import who_moves
 
 if TYPE_CHECKING:
     from ftdm_assets.graph.plan import GraphPlan

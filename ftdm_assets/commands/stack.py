@@ -21,6 +21,7 @@ from serving.admission import StoreAdmission
 from serving.health import port_is_free
 from serving.home import DATABASE_VARIABLE
 from serving.stack import StackStatus
+from serving.stack_programs import INPUTS_VARIABLE, StackError
 from serving.supervision import Program, Supervisor
 
 UI_PORT = 3000
@@ -28,7 +29,7 @@ _UI_SECONDS = 120
 _PASSED_ON = (
     *("FTDM_MODELS", "FTDM_SERVING_PYTHON"),
     *("FTDM_GATEWAY_PORT", "FTDM_CACHE_PORT", "FTDM_CACHE_URL"),
-    *(stack.INPUTS_VARIABLE, DATABASE_VARIABLE),
+    *(INPUTS_VARIABLE, DATABASE_VARIABLE),
 )
 _LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries {
   name locationOrLoadError {
@@ -151,7 +152,7 @@ def _wants_webhook(defs: Path) -> bool:
 def _check_ui_port(folder: Path) -> None:
     running = Supervisor(folder).statuses()
     if "dagster-ui" not in running and not port_is_free("127.0.0.1", ui_port()):
-        raise stack.StackError(
+        raise StackError(
             f"Port {ui_port()}, which Dagster's UI needs, is taken by another program: end it, or "
             "set FTDM_UI_PORT to a free port."
         )
@@ -177,7 +178,7 @@ def _await_ui(progress: Any) -> None:
         except httpx.TransportError:
             pass
         time.sleep(0.5)
-    raise stack.StackError(
+    raise StackError(
         f"Dagster's UI does not answer on {ui_url()} after {_UI_SECONDS} s; see the end of "
         f"{home() / 'logs' / 'dagster-ui.log'}"
     )

@@ -13,7 +13,8 @@ import dagster as dg
 
 from ftdm_assets.graph.evidence import DEPLOYED
 from ftdm_assets.graph.plan import GraphPlan, Reading
-from ftdm_assets.graph.release import deployment_document, record_aliases, scores_of
+from ftdm_assets.graph.registered_version import scores_of
+from ftdm_assets.graph.release import deployment_document, record_aliases
 from ftdm_assets.graph.shell import asset_key, ended, reading_of, result_metadata
 from ftdm_assets.provenance.environment import environment
 from ftdm_assets.provenance.lineage import REGISTERED, registered

@@ -22,6 +22,7 @@ from serving.cold import StartTerms
 from serving.home import DATABASE_VARIABLE
 from serving.local_key import local_key
 from serving.platform import Platform
+from serving.stack_programs import Ports, gateway_url
 from serving.supervised import Supervised
 
 
@@ -37,7 +38,7 @@ def endpoint(serving: ServingSettings) -> str:
     """Return the root of the OpenAI-style API of production."""
     if serving.platform == "kubernetes" and serving.kubernetes is not None:
         return f"{serving.kubernetes.gateway_url}/v1"
-    return f"{stack.gateway_url(stack.Ports.from_environment())}/v1"
+    return f"{gateway_url(Ports.from_environment())}/v1"
 
 
 def gateway(reading: Reading) -> Gateway:

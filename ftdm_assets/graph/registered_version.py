@@ -18,6 +18,7 @@ from ftdm_assets.model_card import missing_parts, model_card
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.provenance.files import json_bytes
 from ftdm_assets.provenance.gate import gate_table
+from ftdm_assets.provenance.statements import Manifest
 from ftdm_assets.registries import chosen
 from ftdm_assets.registries.mlflow_registry import Registration
 from ftdm_assets.registries.mlflow_tracking import MLFLOW_RUN
@@ -175,3 +176,9 @@ def _documented(reading: Reading) -> Outcome:
     parts = len(document["components"])
     text = f"the card is whole, the bill of materials names {parts} components"
     return Outcome(not wrong, "; ".join(wrong) or text, {"components": parts})
+
+
+def scores_of(reading: Reading, registered: Manifest) -> dict[str, Any]:
+    """Return the scores with which a version was registered; newer ones may be of another model."""
+    digest = next(ref.digest for ref in registered.inputs if ref.asset == "eval_scores")
+    return reading.store.read_document("scores", digest)

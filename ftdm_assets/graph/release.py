@@ -8,35 +8,30 @@ Invariants:
   whenever something fails, production serves what it served.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from ftdm_assets.graph import prediction, production, registered_version
 from ftdm_assets.graph.evidence import PRODUCTION, deployed_decision, request_log_head
 from ftdm_assets.graph.plan import AssetPlan, Built, CheckPlan, GraphPlan, Outcome, Reading, Tools
-from ftdm_assets.graph.replica_smoke import correct_of_each
+from ftdm_assets.graph.smoke import SMOKE_EXAMPLES, below, smoke_check, smoke_test
 from ftdm_assets.model_folder import ModelFolder
 from ftdm_assets.provenance.environment import now
 from ftdm_assets.provenance.gate import gate_table
-from ftdm_assets.provenance.lineage import REGISTERED, registered
-from ftdm_assets.provenance.statements import Manifest
 from ftdm_assets.records.data_classes import DATA_CLASSES
 from ftdm_assets.registries import chosen
 from ftdm_assets.registries.mlflow_registry import RegistryError
 from ftdm_assets.settings import DomainModelSettings
-from golden.client import AskSettings, EndpointError, ask_blocking
-from golden.examples import Example
 from serving import deployment, moves, sleep
 from serving.admission import Admission, AdmissionError, StoreAdmission
-from serving.api_keys import who_moves
 from serving.engine import EngineError
 from serving.platform import DeploymentError, Platform, VersionSpec
 from serving.pointer import PointerStore
 from serving.versions import CacheTerms, Move, PointerError, Version
+from serving.who_moves import who_moves
 
 GROUP = "release"
-SMOKE_EXAMPLES = 10
 
 
 def assets(model: ModelFolder) -> list[AssetPlan]:
@@ -72,7 +67,7 @@ def checks(model: ModelFolder, graph: Callable[[], GraphPlan]) -> list[CheckPlan
             "smoke_test",
             "Ten golden examples, of those that the evaluation found answered right, against the "
             "running endpoint and against each of its replicas.",
-            lambda r: _smoke_check(r, correct),
+            lambda r: smoke_check(r, correct),
             {"minimum_correct": correct, "examples": SMOKE_EXAMPLES},
             # 2: takes those that the evaluation found answered right.
             # 3: asks every replica itself, too.
@@ -97,7 +92,7 @@ def _build_deployed(reading: Reading, tools: Tools) -> Built:
     before = _recorded(reading, version["version"])
     running = _started(reading, tools, version, admission, platform)
     tools.say(f"{version['version']} is healthy on {serving.replicas} replicas; smoke test")
-    scores = scores_of(reading, reading.manifest("registered_version"))
+    scores = registered_version.scores_of(reading, reading.manifest("registered_version"))
     asked = f"{model.name}@v{version['number']:04d}"
     smoke = smoke_test(reading, asked, version["version"], scores)
     minimum = model.settings.gates.smoke_correct
@@ -229,12 +224,6 @@ def _retire_others(reading: Reading, tools: Tools, platform: Platform | None) ->
         tools.say(f"warning: {error}")
 
 
-def scores_of(reading: Reading, registered: Manifest) -> dict[str, Any]:
-    """Return the scores with which a version was registered; newer ones may be of another model."""
-    digest = next(ref.digest for ref in registered.inputs if ref.asset == "eval_scores")
-    return reading.store.read_document("scores", digest)
-
-
 def decided_over(tools: Tools) -> str | None:
     """Return the digest of what production served when the gate decided; blank for nothing."""
     return None if tools.decision is None else tools.decision.known.get(PRODUCTION, "")
@@ -278,75 +267,6 @@ def record_aliases(reading: Reading) -> None:
         int(numbers[0] or 0),
         numbers[1] or None,
     )
-
-
-def smoke_test(
-    reading: Reading, name: str, version: str, scores: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Ask ten golden examples through the gateway, and each replica the same ten.
-
-    Args:
-        reading: where the golden set stands.
-        name: what to ask the gateway for.
-        version: whose replicas are asked.
-        scores: those of that version's evaluation.
-
-    Raises:
-        ValueError: if the endpoint does not answer.
-    """
-    examples = smoke_examples(prediction.examples_of(reading), scores)
-    asked = production.gateway(reading)
-    settings = AskSettings(
-        model=name,
-        base_url=asked.base_url,
-        api_key=asked.api_key,
-        max_tokens=reading.model.settings.task.max_new_tokens,
-        concurrency=4,
-    )
-    try:
-        answers = ask_blocking(examples, settings)
-        found = reading.model.task_kind().score(examples, answers.predictions)
-        replicas = correct_of_each(reading, version, examples)
-    except EndpointError as error:
-        raise ValueError(str(error)) from error
-    return {
-        "correct": found.correct,
-        "examples": len(examples),
-        "versions": list(answers.versions),
-        "replicas": replicas,
-    }
-
-
-def below(smoke: Mapping[str, Any], minimum: int) -> str:
-    """Return what has too few right answers, the gateway or replicas; blank if nothing has."""
-    counts = {"the gateway": smoke["correct"], **smoke["replicas"]}
-    return ", ".join(f"{name} {count}" for name, count in counts.items() if count < minimum)
-
-
-def smoke_examples(examples: Sequence[Example], scores: Mapping[str, Any]) -> list[Example]:
-    """Return the examples of the smoke test: those first that the evaluation found answered right.
-
-    It tells whether the endpoint serves what was evaluated, however hard the task is.
-    """
-    right = {row["example_id"] for row in scores["task"]["per_example"] if row.get("correct")}
-    ranked = sorted(examples, key=lambda one: (one.example_id not in right, one.example_id))
-    return ranked[:SMOKE_EXAMPLES]
-
-
-def _smoke_check(reading: Reading, minimum: int) -> Outcome:
-    version, name = reading.document("deployed_version")["version"], reading.model.name
-    made = registered(reading.store, name, REGISTERED, version)
-    if made is None:
-        return Outcome(False, f"{version} was never registered here; deploy one that was", {})
-    smoke = smoke_test(reading, name, version, scores_of(reading, made))
-    text = f"{version}: {smoke['correct']} of {smoke['examples']} right, {minimum} asked for"
-    failed = below(smoke, minimum)
-    passed = not failed and smoke["versions"] == [version]
-    if failed:
-        text = f"{version}: {failed} of {smoke['examples']} right, {minimum} asked for"
-    if smoke["versions"] != [version]:
-        text = f"the endpoint answered as {smoke['versions']}, {version} is deployed"
-    return Outcome(passed, text, smoke, {"golden_set": reading.digest("golden_set")})
 
 
 def _all_verdicts(graph: GraphPlan, reading: Reading) -> Outcome:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ftdm_assets.graph import release
+from ftdm_assets.graph import registered_version, release
 from ftdm_assets.graph.build import build_plan
 from ftdm_assets.graph.plan import (
     AssetPlan,
@@ -176,6 +176,6 @@ def _deploy(reading: Reading, tools: Tools, before_taking_over: Callable[[], Any
             pointers.record_version(ready_version(reading, registered, replica.url))
         before_taking_over()
         move = release.take_over(reading, tools, registered["version"], VOUCHED)
-    task = release.scores_of(reading, reading.manifest("registered_version"))["task"]
+    task = registered_version.scores_of(reading, reading.manifest("registered_version"))["task"]
     document = release.deployment_document(registered, move, None, task)
     return Built(reading.store.put_document("deployment", document))

@@ -287,7 +287,7 @@ def test_a_form_that_fails_its_smoke_test_is_taken_back(
 
     monkeypatch.setattr("serving.stack.up", lambda *_, **__: None)
     monkeypatch.setattr("serving.deployment.start_version", start)
-    monkeypatch.setattr("ftdm_assets.graph.release.scores_of", lambda *_: {})
+    monkeypatch.setattr("ftdm_assets.graph.registered_version.scores_of", lambda *_: {})
     monkeypatch.setattr("ftdm_assets.graph.release.smoke_test", smoke)
     with pytest.raises(ValueError, match="production was left as it was"):
         stage.build(DEPLOYED)

@@ -9,7 +9,7 @@ import kubernetes_validate
 import pytest
 from pydantic import ValidationError
 
-from ftdm_assets.graph import prediction, production, release
+from ftdm_assets.graph import prediction, production, registered_version, release
 from ftdm_assets.graph.plan import Reading
 from ftdm_assets.provenance.trust import trust_key
 from ftdm_assets.serving_settings import ServingSettings
@@ -208,7 +208,7 @@ def test_a_version_is_deployed_on_a_cluster(
     monkeypatch.setattr(platform, "Kubernetes", kubernetes_at(server))
     scores = {"task": {"correct": 9, "total": 10, "per_example": []}}
     examples = [Example(f"g{number}", "text", "w0 w1", "") for number in range(10)]
-    monkeypatch.setattr(release, "scores_of", lambda *_: scores)
+    monkeypatch.setattr(registered_version, "scores_of", lambda *_: scores)
     monkeypatch.setattr(release, "record_aliases", lambda _: None)
     monkeypatch.setattr(prediction, "examples_of", lambda _: examples)
     tools = StepsHere()

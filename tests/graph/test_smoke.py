@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ftdm_assets.graph.release import SMOKE_EXAMPLES, below, smoke_examples
 from ftdm_assets.graph.replica_smoke import correct_of_each
+from ftdm_assets.graph.smoke import SMOKE_EXAMPLES, below, smoke_examples
 from golden.client import EndpointError
 from golden.examples import Example
 from serving.pointer import PointerStore

@@ -20,11 +20,11 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from serving import stack
 from serving.gateway import GatewaySettings, create_app
 from serving.health import free_port
 from serving.local_key import local_key
 from serving.pointer import PointerStore
+from serving.stack_programs import pongs, valkey_binary
 from serving.versions import CacheTerms, Version
 from tests.serving.as_replica import AsReplica, version_at
 from tests.serving.serving_support import MODEL, unasked
@@ -151,12 +151,12 @@ def served(app: ASGIApp) -> Iterator[str]:
 def valkey(port: int, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run the stack's own Valkey."""
     memory = arguments or ("--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru")
-    argv = [str(stack._valkey_binary()), "--bind", "127.0.0.1", "--port", str(port)]
+    argv = [str(valkey_binary()), "--bind", "127.0.0.1", "--port", str(port)]
     with subprocess.Popen(
         [*argv, "--save", "", *memory], stdout=subprocess.DEVNULL, cwd="/"
     ) as process:
         try:
-            while not stack._pongs(port):
+            while not pongs(port):
                 assert process.poll() is None
                 time.sleep(0.005)
             yield process

@@ -10,6 +10,7 @@ from typing import Any
 
 from kubernetes.client import ApiClient
 
+from bench.kept_alive import Callers
 from ftdm_assets.cluster.connection import connected
 from ftdm_assets.provenance.trust import trust_key
 from serving import moves
@@ -30,7 +31,7 @@ from tests.provenance.sealed import SHORT, Sealed, sealed
 from tests.serving.cache_support import served
 from tests.serving.cluster_pod import ClusterPod
 from tests.serving.cluster_server import NAMESPACE, ClusterServer
-from tests.serving.serving_support import FAKE, Load, bearer
+from tests.serving.serving_support import FAKE, bearer
 
 MODEL = "demo"
 V1, V2, V3 = (f"{MODEL}-v000{number}" for number in (1, 2, 3))
@@ -179,7 +180,7 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def settled(load: Load, version: str) -> bool:
+def settled(load: Callers, version: str) -> bool:
     """Wait until a load is answered by a version."""
     end, begun = time.monotonic() + 20, len(load.answers)
     while time.monotonic() < end:

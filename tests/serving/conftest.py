@@ -6,9 +6,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serving import stack
 from serving.health import free_port
 from serving.home import DATABASE_VARIABLE
+from serving.stack_programs import Ports
 from serving.supervision import Supervisor
 from tests.serving.cache_support import Bench, FakeReplica, gateway, put, served, valkey
 from tests.serving.postgres_server import PostgresServer, postgres_server
@@ -52,7 +52,7 @@ def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Running]:
     """A stack without versions; what the test leaves is stopped."""
-    one = Running(tmp_path / "home", stack.Ports(free_port(), free_port(), free_port()))
+    one = Running(tmp_path / "home", Ports(free_port(), free_port(), free_port()))
     try:
         one.up()
         yield one

@@ -1,18 +1,13 @@
 """What the tests of serving share: fake replicas behind the real parts, and load on them."""
 
 import hashlib
-import re
 import sys
-import threading
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
-import httpx
-
+from bench.kept_alive import Callers
 from serving import moves, stack
 from serving.admission import Admission, Candidate
 from serving.deployment import start_version
@@ -20,6 +15,7 @@ from serving.engine import EngineCommand
 from serving.local_key import local_key
 from serving.platform import VersionSpec
 from serving.pointer import PointerStore
+from serving.stack_programs import Ports
 from serving.supervision import Supervisor
 from serving.versions import Version
 
@@ -83,7 +79,7 @@ class Running:
     """A stack that is up, in a home of its own."""
 
     home: Path
-    ports: stack.Ports
+    ports: Ports
     admission: Admission = VOUCHED
 
     @property
@@ -138,39 +134,6 @@ class Running:
         return PointerStore(self.home)
 
 
-@dataclass(frozen=True)
-class Answer:
-    """One call: when it began and ended, who answered, and what went wrong (empty: nothing)."""
-
-    began: float
-    ended: float
-    version: str
-    failure: str
-    text: str = ""
-
-
-# What is tested is what computes, not the result cache before it.
-UNCACHED = {"x-ftdm-cache": "off"}
-
-
-def ask(
-    client: httpx.Client, body: dict[str, object], headers: Mapping[str, str] = UNCACHED
-) -> Answer:
-    """Send one chat completion and read all of its answer."""
-    began, version, text = time.monotonic(), "", ""
-    try:
-        url = "/v1/chat/completions"
-        with client.stream("POST", url, json=body, headers=headers) as answer:
-            version = answer.headers.get("x-ftdm-version", "")
-            text = "".join(answer.iter_text())
-        failure = "" if answer.status_code == 200 else f"{answer.status_code}: {text}"
-        if body.get("stream") and ('"error"' in text or "[DONE]" not in text):
-            failure = f"broken stream: {text[-200:]}"
-    except httpx.HTTPError as error:
-        failure = repr(error)
-    return Answer(began, time.monotonic(), version, failure, text)
-
-
 class Door(Protocol):
     """Where a load is put: a gateway's address, and a key."""
 
@@ -181,47 +144,20 @@ class Door(Protocol):
     def headers(self) -> dict[str, str]: ...
 
 
-@dataclass
-class Load:
-    """Callers that ask the gateway without a pause, in threads, until they are told to stop."""
-
-    running: Door
-    model: str = MODEL
-    content: str = "words=2 pause=0.01"
-    stream: bool = False
-    callers: int = 4
-    headers: Mapping[str, str] = field(default_factory=lambda: UNCACHED)
-
-    def __post_init__(self) -> None:
-        self.answers: list[Answer] = []
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(self.callers)]
-
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(60)
-
-    def failures(self) -> list[Answer]:
-        return [one for one in self.answers if one.failure]
-
-    def versions(self) -> set[str]:
-        return {one.version for one in self.answers}
-
-    def streamed_texts(self) -> set[str]:
-        """Return what the streams' events say, put together."""
-        return {"".join(re.findall(r'"content": ?"([^"]*)"', one.text)) for one in self.answers}
-
-    def _ask(self) -> None:
-        body = {"model": self.model, "messages": [{"role": "user", "content": self.content}]}
-        running = self.running
-        with httpx.Client(base_url=running.url, headers=running.headers, timeout=30) as client:
-            while not self._stop.is_set():
-                self.answers.append(ask(client, body | {"stream": self.stream}, self.headers))
-                if self.answers[-1].failure:
-                    time.sleep(0.02)  # Else what is down for a moment is asked a thousand times.
+def under_load(
+    door: Door,
+    model: str = MODEL,
+    content: str = "words=2 pause=0.01",
+    *,
+    stream: bool = False,
+    count: int = 4,
+    cache: Literal["on", "off", ""] = "off",
+) -> Callers:
+    """Return callers that ask a gateway one question again and again while their context lasts."""
+    return Callers(
+        *(door.url, door.headers, model, [content], count),
+        stream=stream,
+        cache=cache,
+        timeout_s=30,
+        keeps_texts=True,
+    )

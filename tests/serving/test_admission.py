@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from ftdm_assets.provenance.trust import revoke_key, trust_key
-from serving import moves, stack
+from serving import moves
 from serving.admission import AdmissionError, StoreAdmission
 from serving.deployment import start_version
 from serving.health import free_port
 from serving.names import served_name
 from serving.platform import VersionSpec
 from serving.pointer import PointerStore
+from serving.stack_programs import Ports
 from serving.versions import Replica, Version
 from tests.provenance.sealed import AT, SHORT, Sealed, sealed
 from tests.serving.as_replica import version_at
@@ -218,9 +219,7 @@ def test_other_weights_than_the_registered_ones_are_refused(place: Place) -> Non
 def test_up_refuses_one_version_and_brings_up_the_others(tmp_path: Path) -> None:
     home = tmp_path / "home"
     place = place_at(home)
-    running = Running(
-        home, stack.Ports(free_port(), free_port(), free_port()), StoreAdmission(home)
-    )
+    running = Running(home, Ports(free_port(), free_port(), free_port()), StoreAdmission(home))
     try:
         # Recorded as after a `down`: what was in production, and what was kept warm.
         for made in (place.first, place.second):

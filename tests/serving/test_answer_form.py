@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from starlette.responses import Response
 
 from serving.answer_form import fields_of, form_for, held_to, is_free
+from serving.call import Call
 from serving.errors import ApiError
 from serving.pointer import PointerStore
 from serving.request_log import RequestLog
 from serving.result_cache import ResultCache
 from serving.seal import Seal
-from serving.upstream import Call
 from serving.versions import Version
 from tests.serving.cache_support import CHAT, Bench, chat, events, put, word
 from tests.serving.serving_support import MODEL, digest_of, unasked

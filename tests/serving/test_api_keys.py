@@ -12,11 +12,12 @@ from typer.testing import CliRunner, Result
 from ftdm_assets.cli import app
 from ftdm_assets.commands.errors import exit_code
 from serving import api_keys
-from serving.api_keys import ApiKeyError, Grant, KeyStore, key_id_of, who_moves
+from serving.api_keys import ApiKeyError, Grant, KeyStore, key_id_of
 from serving.database import Refusal
 from serving.local_key import local_key
 from serving.names import InvalidNameError
 from serving.rate_limit import RateLimits
+from serving.who_moves import who_moves
 from tests.serving.databases import REFUSED, both, raw
 
 

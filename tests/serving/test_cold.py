@@ -14,7 +14,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from ftdm_assets.commands import rollback as command
-from serving import cold, deployment, names, stack
+from serving import cold, deployment, names
 from serving.admin_cold import ColdRollbacks
 from serving.admission import Admission, AdmissionError, Candidate
 from serving.api_keys import Grant, KeyStore
@@ -24,19 +24,20 @@ from serving.errors import ApiError
 from serving.gateway import GatewaySettings, create_app
 from serving.health import answering, answers_chat, free_port
 from serving.platform import VersionSpec
+from serving.stack_programs import Ports
 from serving.supervised import Supervised
 from serving.versions import Move, PointerError, Version
 from tests.serving.as_replica import version_at
 from tests.serving.serving_support import (
     MODEL,
     VOUCHED,
-    Load,
     Running,
     Vouched,
     bearer,
     fake_engine,
     promote,
     unasked,
+    under_load,
 )
 from tests.serving.warm_replica import warm_replica
 
@@ -59,7 +60,7 @@ def third(tmp_path: Path) -> Iterator[Running]:
 
     Nothing is supervised yet: a replica in this process stands in for those that are up.
     """
-    one = Running(tmp_path / "home", stack.Ports())
+    one = Running(tmp_path / "home", Ports())
     with warm_replica() as replica:
         with one.store() as store:
             for version in ("v0001", "v0002", "v0003"):
@@ -107,7 +108,7 @@ def test_a_stopped_version_is_started_while_production_serves(running: Running) 
     assert retire_others(running.home, MODEL) == [V1]
     arguments(running, "v0001", "--startup-s 1")
     said: list[str] = []
-    with Load(running, callers=2) as load:
+    with under_load(running, count=2) as load:
         made = rollback(running, "v0001", progress=said.append)
         time.sleep(0.3)
     assert load.failures() == []

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from serving.health import free_port
-from tests.serving.serving_support import MODEL, Load, Running
+from tests.serving.serving_support import MODEL, Running, under_load
 from tests.serving.test_canary_metrics import judge, put_canary
 from tests.serving.test_metrics_of_a_stack import ALERTS, dashboard_expressions
 
@@ -88,10 +88,10 @@ def test_every_query_finds_data_and_the_rules_are_evaluated(
     judge(running.home, put_canary(running.home, f"{MODEL}-v0002", 0.8), 10.5, False)
     with (
         prometheus(tmp_path, running.ports.metrics) as url,
-        Load(running, callers=1),
-        Load(running, callers=1, stream=True),
-        Load(running, callers=1, content="status=500"),
-        Load(running, callers=1, content="words=1", headers={"x-ftdm-cache": "on"}),
+        under_load(running, count=1),
+        under_load(running, count=1, stream=True),
+        under_load(running, count=1, content="status=500"),
+        under_load(running, count=1, content="words=1", cache="on"),
     ):
         empty = [in_prometheus(one) for one in dashboard_expressions()]
         assert len(empty) > 20

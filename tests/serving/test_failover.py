@@ -12,7 +12,7 @@ from serving import stack
 from serving.health import answering, serves
 from serving.request_log import RequestLog
 from serving.request_log_check import check
-from tests.serving.serving_support import MODEL, Load, Running, promote, rollback
+from tests.serving.serving_support import MODEL, Running, promote, rollback, under_load
 
 # They measure how long callers wait.
 pytestmark = pytest.mark.alone
@@ -49,7 +49,7 @@ def test_a_killed_replica_loses_no_request_and_comes_back(running: Running, stre
     first = running.pid(name)
     # The kill meets streams in their middle: another replica goes on with them.
     content = "words=8 pause=0.02" if stream else PLAIN
-    with Load(running, content=content, stream=stream) as load:
+    with under_load(running, content=content, stream=stream) as load:
         time.sleep(1.0)
         kill(first)
         assert within(15, lambda: running.pid(name) not in (0, first))
@@ -87,7 +87,7 @@ def test_a_killed_gateway_comes_back_and_has_recorded_every_answer(running: Runn
         except httpx.HTTPError:
             return False
 
-    with Load(running, content="words=1", callers=2) as load:
+    with under_load(running, content="words=1", count=2) as load:
         time.sleep(0.5)
         kill(running.pid("gateway"))
         time.sleep(0.2)
@@ -117,8 +117,8 @@ def test_promotion_and_rollback_under_load_fail_no_request(running: Running) -> 
     running.put("v0001")
     running.start("v0002")
     # Asks for many moves while streams, which outlast a move, and plain calls are in flight.
-    plain = Load(running, content=PLAIN, callers=3)
-    streams = Load(running, content="words=10 pause=0.05", stream=True, callers=3)
+    plain = under_load(running, content=PLAIN, count=3)
+    streams = under_load(running, content="words=10 pause=0.05", stream=True, count=3)
     seconds, switched = [], []
     with plain, streams:
         time.sleep(0.5)

@@ -15,13 +15,15 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
+from bench.kept_alive import Callers
 from serving import stack
 from serving.health import free_port
 from serving.request_log import RequestLog
 from serving.request_log_check import check
+from serving.stack_programs import CACHE, GATEWAY, Ports, pongs
 from serving.versions import Version
 from tests.serving.cache_support import chat, gateway
-from tests.serving.serving_support import MODEL, Load, Running, bearer
+from tests.serving.serving_support import MODEL, Running, bearer, under_load
 from tests.serving.test_failover import kill, within
 
 # They measure how long callers wait.
@@ -37,7 +39,7 @@ LONGEST_S = 15.0
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One stack for all of them: each leaves it as it was."""
     home = tmp_path_factory.mktemp("faults") / "home"
-    one = Running(home, stack.Ports(free_port(), free_port(), free_port()))
+    one = Running(home, Ports(free_port(), free_port(), free_port()))
     try:
         one.up()
         one.put("v0001")
@@ -89,7 +91,7 @@ def stopped(pid: int) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
-def tell(what: str, load: Load, **more: float) -> None:
+def tell(what: str, load: Callers, **more: float) -> None:
     further = ", ".join(f"{name} {value:.2f} s" for name, value in more.items())
     sys.stdout.write(
         f"\n{what}: {len(load.answers)} requests, {len(load.failures())} failed, "
@@ -97,7 +99,7 @@ def tell(what: str, load: Load, **more: float) -> None:
     )
 
 
-def longest(load: Load) -> float:
+def longest(load: Callers) -> float:
     return max(one.ended - one.began for one in load.answers)
 
 
@@ -105,7 +107,7 @@ def longest(load: Load) -> float:
 def test_a_replica_that_is_another_is_never_heard_and_comes_back(
     up: Running, version: Version, what: str
 ) -> None:
-    with Load(up) as load:
+    with under_load(up) as load:
         time.sleep(0.5)
         become(version, what)
         out = seconds_until(lambda: not rotated(up))
@@ -134,7 +136,7 @@ def test_a_replica_that_hangs_fails_no_request_and_holds_none(
     up: Running, version: Version, stream: bool
 ) -> None:
     content = "words=8 pause=0.05" if stream else "words=2 pause=0.05"
-    with Load(up, content=content, stream=stream, callers=8) as load:
+    with under_load(up, content=content, stream=stream, count=8) as load:
         time.sleep(0.7)
         with stopped(up.pid(version.replicas[0].name)):
             out = seconds_until(lambda: not rotated(up))
@@ -154,14 +156,14 @@ def test_a_replica_that_hangs_fails_no_request_and_holds_none(
 def test_the_cache_of_a_running_stack_fails_no_request(
     up: Running, version: Version, harm: signal.Signals
 ) -> None:
-    pid = up.pid(stack.CACHE)
-    with Load(up, headers={}) as load:
+    pid = up.pid(CACHE)
+    with under_load(up, cache="") as load:
         time.sleep(0.5)
         os.kill(pid, harm)
         time.sleep(2.0)
         if harm == signal.SIGSTOP:
             os.kill(pid, signal.SIGCONT)
-        assert within(10, lambda: stack._pongs(up.ports.cache))
+        assert within(10, lambda: pongs(up.ports.cache))
         time.sleep(0.5)
     tell(f"cache, {harm.name}", load)
     assert load.failures() == []
@@ -172,7 +174,7 @@ def test_the_cache_of_a_running_stack_fails_no_request(
 def test_a_killed_replica_fails_no_request(up: Running, version: Version) -> None:
     replica = version.replicas[0].name
     first = up.pid(replica)
-    with Load(up, callers=8) as load:
+    with under_load(up, count=8) as load:
         time.sleep(0.5)
         kill(first)
         back = seconds_until(lambda: up.pid(replica) not in (0, first) and rotated(up))
@@ -188,11 +190,11 @@ def recorded(up: Running) -> int:
 
 def test_a_killed_gateway_loses_what_is_in_flight_only(up: Running, version: Version) -> None:
     callers, before = 6, recorded(up)
-    with Load(up, callers=callers) as load:
+    with under_load(up, count=callers) as load:
         time.sleep(0.7)
-        first = up.pid(stack.GATEWAY)
+        first = up.pid(GATEWAY)
         kill(first)
-        assert within(10, lambda: up.pid(stack.GATEWAY) not in (0, first))
+        assert within(10, lambda: up.pid(GATEWAY) not in (0, first))
         served = len(load.answers)
         assert within(10, lambda: any(not one.failure for one in load.answers[served:]))
         time.sleep(0.5)
@@ -206,9 +208,9 @@ def test_a_killed_gateway_loses_what_is_in_flight_only(up: Running, version: Ver
 
 
 def test_a_full_disk_gives_no_answer_without_its_row(up: Running, version: Version) -> None:
-    pid, before = up.pid(stack.GATEWAY), recorded(up)
+    pid, before = up.pid(GATEWAY), recorded(up)
     unlimited = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-    with Load(up) as load:
+    with under_load(up) as load:
         time.sleep(0.7)
         # What lies behind the first pages of a file has no room, as on a full disk.
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (8192, unlimited[1]))
@@ -220,7 +222,7 @@ def test_a_full_disk_gives_no_answer_without_its_row(up: Running, version: Versi
         time.sleep(0.5)
     tell("disk full", load, back=back)
     assert {one.failure[:3] for one in load.failures()} == {"503"}
-    assert up.pid(stack.GATEWAY) == pid
+    assert up.pid(GATEWAY) == pid
     assert recorded(up) - before >= len(load.answers) - len(load.failures()) > 20
 
 
@@ -228,7 +230,7 @@ def test_the_last_replica_stays_in_rotation_while_it_hangs(running: Running) -> 
     running.put("v0001", replicas=1)
     with running.store() as store:
         version = store.version(MODEL, "v0001")
-    with Load(running) as load:
+    with under_load(running) as load:
         time.sleep(0.3)
         with stopped(running.pid(version.replicas[0].name)):
             time.sleep(2.5)

@@ -5,16 +5,12 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from bench.kept_alive import Answered, Callers, failure_of, since, turned_back
+from bench.kept_alive import Answered, failure_of, since, turned_back
 from serving.versions import Move
-from tests.serving.serving_support import MODEL, Running, promote, rollback
+from tests.serving.serving_support import MODEL, Running, promote, rollback, under_load
 
 PATIENCE_S = 60.0
 OLD, NEW = f"{MODEL}-v0001", f"{MODEL}-v0002"
-
-
-def callers(running: Running, content: str, *, stream: bool) -> Callers:
-    return Callers(running.url, running.headers, MODEL, [content], count=3, stream=stream)
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -38,11 +34,11 @@ def moves_of(running: Running) -> list[Callable[[], Move]]:
 def test_no_old_answer_follows_a_new_one_on_any_connection(running: Running) -> None:
     running.put("v0001")
     running.start("v0002")
-    plain = callers(running, "words=2 pause=0.01", stream=False)
-    streams = callers(running, "words=10 pause=0.05", stream=True)
+    plain = under_load(running, count=3)
+    streams = under_load(running, content="words=10 pause=0.05", stream=True, count=3)
     moved: list[tuple[float, float, Move]] = []
     with plain, streams:
-        connections = plain.answers + streams.answers
+        connections = plain.connections + streams.connections
         until(lambda: all(connections))
         for move in moves_of(running):
             time.sleep(0.2)  # So that streams, which began together, are under way.
@@ -65,8 +61,7 @@ def test_no_old_answer_follows_a_new_one_on_any_connection(running: Running) -> 
     crossing = [
         one.version == made.from_version
         for began, stood, made in moved
-        for answers in streams.answers
-        for one in answers
+        for one in streams.answers
         if one.began < began - 0.1 and one.ended > stood + 0.1
     ]
     assert crossing

@@ -15,12 +15,12 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from serving import stack
 from serving.health import get_json
 from serving.kubernetes.cluster import _PLURAL
 from serving.kubernetes.naming import ENGINE_PORT, HOME
 from serving.kubernetes.objects import API, CONFINED, ENGINE
 from serving.kubernetes.replicas import EVIDENCE
+from serving.stack_programs import GATEWAY_PORT, METRICS_PORT
 from tests.serving.cluster_server import NAMESPACE, VERSION, loopback_hosts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -122,8 +122,8 @@ def test_the_gateway_is_twice_there_and_sees_no_records() -> None:
         mount["readOnly"] and mount["mountPath"] == f"{HOME}/{part}" for part, mount in seen.items()
     )
     words = [*container["command"], *container["args"]]
-    assert words[words.index("--port") + 1] == str(stack.GATEWAY_PORT)
-    assert words[words.index("--metrics-port") + 1] == str(stack.METRICS_PORT)
+    assert words[words.index("--port") + 1] == str(GATEWAY_PORT)
+    assert words[words.index("--metrics-port") + 1] == str(METRICS_PORT)
 
 
 def test_the_orchestrator_may_do_what_a_rollout_calls_and_no_more() -> None:
@@ -221,7 +221,7 @@ def test_the_gateway_of_the_manifest_answers(image: Path, tmp_path: Path) -> Non
             assert process.poll() is None
             assert time.monotonic() < end
             time.sleep(0.05)
-        assert get_json(f"http://{address}:{stack.METRICS_PORT}/metrics")[0] == HTTPStatus.OK
+        assert get_json(f"http://{address}:{METRICS_PORT}/metrics")[0] == HTTPStatus.OK
     finally:
         process.terminate()
         assert process.wait(60) == 0

@@ -41,7 +41,7 @@ from tests.serving.cluster_site import (
     settled,
     until,
 )
-from tests.serving.serving_support import Load, bearer
+from tests.serving.serving_support import bearer, under_load
 from tests.test_settings import GOOD
 
 pytestmark = pytest.mark.alone
@@ -103,7 +103,7 @@ def test_command_and_job_start_what_is_stopped_on_the_cluster(
     third: Site, back: Callable[[str], None], capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert third.kinds(1) == []
-    with gateway(third) as door, Load(door, MODEL, callers=2) as load:
+    with gateway(third) as door, under_load(door, MODEL, count=2) as load:
         back("v0001")
         assert settled(load, V1)
     assert load.failures() == []
@@ -203,7 +203,7 @@ def test_a_previous_version_sleeps_in_its_pod_and_wakes_for_a_rollback(site: Sit
     # Asleep counts as up: a rollout that is done again leaves it be.
     assert resume(site.home, admission=site.admission, platform=site.platform(), model=MODEL) == {}
     assert asleep(site, 1)
-    with gateway(site) as door, Load(door, MODEL, callers=2) as load:
+    with gateway(site) as door, under_load(door, MODEL, count=2) as load:
         cold.rollback(
             site.home, MODEL, by="test", reason="back", admission=site.admission,
             start=lambda: StartTerms(site.platform()),

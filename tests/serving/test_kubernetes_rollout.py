@@ -35,7 +35,7 @@ from tests.serving.cluster_site import (
     settled,
     until,
 )
-from tests.serving.serving_support import Load
+from tests.serving.serving_support import under_load
 
 pytestmark = pytest.mark.alone
 
@@ -65,7 +65,7 @@ def test_versions_come_and_go_under_load_and_nobody_notices(site: Site) -> None:
     assert all(serves(one.url, first.version.served_name) for one in first.version.replicas)
     assert answering(first.version) == 2
     site.promote(1)
-    with gateway(site) as door, Load(door, MODEL) as load:
+    with gateway(site) as door, under_load(door, MODEL) as load:
         assert settled(load, f"{MODEL}-v0001")
         site.start(2)
         assert load.versions() == {f"{MODEL}-v0001"}
@@ -118,7 +118,10 @@ def test_pods_die_and_are_replaced_and_no_call_fails(site: Site) -> None:
             until(lambda: all(door.rotation.rotated()[pod] is within for door in doors))
 
         until(lambda: all(len(door.rotation.rotated()) == 2 for door in doors))
-        with Load(one, MODEL, callers=2) as plain, Load(two, MODEL, stream=True, callers=2) as told:
+        with (
+            under_load(one, MODEL, count=2) as plain,
+            under_load(two, MODEL, stream=True, count=2) as told,
+        ):
             # An engine dies: its pod starts it again, behind admission, once it has its image.
             pod, world = site.pod(1), site.server.world
             world.missing_images.add(site.place.engine_image)
@@ -226,7 +229,7 @@ def test_production_stays_as_it_was_when_a_rollout_fails(site: Site) -> None:
     assert site.server.applied.count(f"statefulsets/{first_name(site)}") == 2
     site.promote(1)
     before = {key: one for key, one in site.server.objects.items() if "v0001" in key[1]}
-    with gateway(site) as door, Load(door, MODEL) as load:
+    with gateway(site) as door, under_load(door, MODEL) as load:
         told = r"(?s)v0002 was not started: .*keeps ending at its start.*CrashLoop.*told to fail"
         with pytest.raises(DeploymentError, match=told):
             site.start(2, engine=broken_engine)

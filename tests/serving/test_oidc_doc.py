@@ -10,7 +10,7 @@ import yaml
 
 from serving import openapi
 from serving.request_recorder import _REQUEST_ID
-from serving.stack import GATEWAY_PORT
+from serving.stack_programs import GATEWAY_PORT
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "oidc.md"
 

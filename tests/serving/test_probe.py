@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from serving.health import free_port
+from serving.health import answers_chat, free_port, serves
 from serving.probe import Probe
 
 NAME = "support_tickets@v0001-0123456789ab"
@@ -91,7 +91,17 @@ def test_identity(said: str) -> None:
 
 
 def test_an_address_where_nobody_listens() -> None:
-    assert asked("identity", f"http://127.0.0.1:{free_port()}") == "dead"
+    url = f"http://127.0.0.1:{free_port()}"
+    assert asked("identity", url) == "dead"
+    assert not serves(url, NAME)
+
+
+# How much is read of an answer is the probe's own limit.
+@pytest.mark.parametrize("said", [one for one in IDENTITIES if one != "too much"])
+def test_whoever_asks_goes_by_the_same_rule(said: str) -> None:
+    answer, verdict = IDENTITIES[said]
+    with says(answer) as url:
+        assert serves(url, NAME) == (verdict == "well")
 
 
 COMPLETIONS = {
@@ -113,3 +123,4 @@ def test_completion(said: str) -> None:
     answer, verdict = COMPLETIONS[said]
     with says(answer) as url:
         assert asked("completion", url) == verdict
+        assert answers_chat(url, NAME) == (verdict == "well")

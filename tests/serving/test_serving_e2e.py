@@ -20,15 +20,16 @@ from serving.deployment import start_version
 from serving.engine import EngineError, serving_python
 from serving.health import answering, free_port, serves
 from serving.local_key import local_key
+from serving.stack_programs import Ports
 from serving.versions import Version
 from tests.serving import engine_errors, openai_calls
 from tests.serving.serving_support import (
     MODEL,
     VOUCHED,
-    Load,
     Running,
     promote,
     rollback,
+    under_load,
 )
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
@@ -67,7 +68,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def real(tmp_path: Path) -> Iterator[Running]:
-    one = Running(tmp_path / "home", stack.Ports(free_port(), free_port(), free_port()))
+    one = Running(tmp_path / "home", Ports(free_port(), free_port(), free_port()))
     try:
         assert stack.up(one.home, admission=VOUCHED, ports=one.ports).healthy
         yield one
@@ -163,7 +164,7 @@ def test_the_whole_of_serving_on_real_replicas(real: Running, models: tuple[Path
     # A killed replica loses no request and comes back by itself, its engine process replaced.
     name = version.replicas[0].name
     first = real.pid(name)
-    with Load(real, content="Name a sea.", callers=4) as load:
+    with under_load(real, content="Name a sea.", count=4) as load:
         time.sleep(2)
         os.kill(first, signal.SIGKILL)
         end = time.monotonic() + START_S
@@ -185,8 +186,8 @@ def test_the_whole_of_serving_on_real_replicas(real: Running, models: tuple[Path
     assert ask(real)["usage"]["completion_tokens"] == 11
 
     # A rollback under load, while streams run, fails nothing and takes no time.
-    plain_load = Load(real, content="Name a sea.", callers=2)
-    streams = Load(real, content="Name a sea.", stream=True, callers=2)
+    plain_load = under_load(real, content="Name a sea.", count=2)
+    streams = under_load(real, content="Name a sea.", stream=True, count=2)
     with plain_load, streams:
         time.sleep(2)
         began = time.monotonic()

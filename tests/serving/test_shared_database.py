@@ -20,7 +20,7 @@ from ftdm_assets.cli import app as commands
 from ftdm_assets.commands.doctor import _database
 from ftdm_assets.commands.errors import exit_code
 from ftdm_assets.provenance.chain_links import GENESIS, Head, following
-from serving import mirror, postgres, shared_request_log, stack
+from serving import mirror, postgres, shared_request_log, stack, stack_programs
 from serving.api_keys import Grant, KeyStore
 from serving.database import DatabaseError
 from serving.gateway import GatewaySettings, create_app
@@ -31,6 +31,7 @@ from serving.pointer import PointerStore
 from serving.request_log import RequestLogError
 from serving.request_log_check import check
 from serving.shared_request_log import SharedRequestLog
+from serving.stack_programs import Ports
 from tests.serving.cut_line import cut_line
 from tests.serving.databases import raw
 from tests.serving.postgres_server import PASSWORD, PostgresServer, postgres_server
@@ -210,7 +211,7 @@ def test_no_password_is_shown(
     monkeypatch.setenv(DATABASE_VARIABLE, url.format(port=port))
     with pytest.raises(DatabaseError) as failed:
         PointerStore(tmp_path)
-    found = stack.status(tmp_path, ports=stack.Ports(free_port(), free_port(), free_port()))
+    found = stack.status(tmp_path, ports=Ports(free_port(), free_port(), free_port()))
     told = str(failed.value)
     for shown in (told, *found.problems, str(_database()), repr(failed.value)):
         assert DATABASE_VARIABLE in shown
@@ -228,7 +229,7 @@ def test_the_doctor_says_which_database_it_is(
     assert found.found.endswith("answers")
     assert PASSWORD not in str(found)
     assert not found.remedy
-    program = stack._gateway(tmp_path, stack.Ports(1, 2, 3))
+    program = stack_programs.gateway(tmp_path, Ports(1, 2, 3))
     assert program.env[DATABASE_VARIABLE] == shared
     assert shared not in " ".join(program.argv)
     monkeypatch.delenv(DATABASE_VARIABLE)

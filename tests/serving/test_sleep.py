@@ -9,13 +9,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serving import cold, deployment, moves, stack
+from serving import cold, deployment, moves
 from serving.admission import AdmissionError, Candidate
 from serving.drill import drill
 from serving.engine import EngineCommand, EngineError
 from serving.health import free_port, get_json
 from serving.platform import VersionSpec
 from serving.pointer import PointerStore
+from serving.pointer_tables import version_from, version_row
 from serving.sleep import (
     can_sleep,
     later,
@@ -24,7 +25,8 @@ from serving.sleep import (
     wake,
     with_sleep_mode,
 )
-from serving.versions import PointerError, Replica, Version, version_from, version_row
+from serving.stack_programs import Ports
+from serving.versions import PointerError, Replica, Version
 from tests.serving.serving_support import MODEL, VOUCHED, Running, Vouched, fake_engine, promote
 
 V1, V2 = f"{MODEL}-v0001", f"{MODEL}-v0002"
@@ -40,7 +42,7 @@ def put(running: Running, version: str) -> None:
 
 @pytest.fixture(scope="module")
 def stack_of_two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    ports = stack.Ports(free_port(), free_port(), free_port())
+    ports = Ports(free_port(), free_port(), free_port())
     one = Running(tmp_path_factory.mktemp("sleep") / "home", ports)
     try:
         one.up()

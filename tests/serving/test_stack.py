@@ -8,9 +8,9 @@ import httpx
 import pytest
 import redis
 
-from serving import stack
+from serving import stack, stack_programs
 from serving.health import free_port
-from serving.stack import Ports, StackError
+from serving.stack_programs import Ports, StackError
 from serving.supervision import Program
 from tests.serving.serving_support import MODEL, VOUCHED, Running, fake_engine
 
@@ -67,9 +67,9 @@ def test_the_gateway_keeps_answers_in_it(running: Running) -> None:
 
 def test_answers_may_be_kept_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ports = Ports(1, 2)
-    assert stack._gateway(tmp_path, ports).env["FTDM_CACHE_URL"] == "redis://127.0.0.1:2/0"
+    assert stack_programs.gateway(tmp_path, ports).env["FTDM_CACHE_URL"] == "redis://127.0.0.1:2/0"
     monkeypatch.setenv("FTDM_CACHE_URL", "rediss://user:password@cache:6379/0")
-    program = stack._gateway(tmp_path, ports)
+    program = stack_programs.gateway(tmp_path, ports)
     assert program.env["FTDM_CACHE_URL"] == "rediss://user:password@cache:6379/0"
     assert "password" not in " ".join(program.argv)
     assert stack.status(tmp_path, ports=ports).cache_url == "redis://127.0.0.1:2/0"
@@ -120,7 +120,7 @@ def test_inputs_are_kept_only_where_the_environment_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def keeps() -> bool:
-        return "--keep-inputs" in stack._gateway(tmp_path, Ports()).argv
+        return "--keep-inputs" in stack_programs.gateway(tmp_path, Ports()).argv
 
     monkeypatch.delenv("FTDM_REQUEST_LOG_INPUTS", raising=False)
     assert not keeps()

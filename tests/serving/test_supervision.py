@@ -11,7 +11,8 @@ import pytest
 from serving.health import free_port, get_json
 from serving.home import Home, HomeError
 from serving.leash import kill_leftovers
-from serving.supervision import Program, SupervisionError, Supervisor
+from serving.supervision import Program, Supervisor
+from serving.supervisord import SupervisionError
 
 LEASH = Path(__file__).resolve().parents[2] / "serving" / "leash.py"
 SERVER = (sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "--directory", ".")
