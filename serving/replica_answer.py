@@ -19,7 +19,11 @@ from serving.errors import ERROR_EVENT, ApiError
 from serving.transcript import BrokenOffError, Events, Transcript
 from serving.versions import Version
 
-_LONGEST_FIRST = 64 * 1024
+# A first event with the log-probabilities of a whole prompt has some megabytes.
+_LONGEST_FIRST = 16 * 1024 * 1024
+
+
+_END = b"\n\n"
 
 
 class NotReachedError(Exception):
@@ -63,7 +67,7 @@ async def first_event(answer: aiohttp.ClientResponse, version: Version) -> bytes
     """
     first = b""
     try:
-        while b"\n\n" not in first and len(first) < _LONGEST_FIRST:
+        while _END not in first and len(first) < _LONGEST_FIRST:
             chunk = await answer.content.readany()
             if not chunk:
                 break
@@ -72,18 +76,22 @@ async def first_event(answer: aiohttp.ClientResponse, version: Version) -> bytes
         raise not_reached(error) from error
     if not first or first.startswith(ERROR_EVENT):
         raise NotReachedError("it broke off")
-    _require_named(first, version)
+    _require_named(first.partition(_END)[0].removeprefix(b"data:"), version)
     return first
 
 
 def _require_named(content: bytes, version: Version) -> None:
-    """Refuse an answer that does not name the version's own weights as its model.
+    """Refuse an answer, or an event of one, that does not name the version's weights as its model.
 
     Raises:
         OtherWeightsError: It is another version's, or nothing that can be read.
     """
-    name = json.dumps(version.served_name)
-    if not any(f'"model":{gap}{name}'.encode() in content for gap in ("", " ")):
+    try:
+        answer = json.loads(content)
+    except (ValueError, RecursionError):
+        answer = None
+    # Only its own field counts: an answer may tell in another what it was asked for.
+    if not isinstance(answer, dict) or answer.get("model") != version.served_name:
         raise OtherWeightsError("what answered is no replica of it")
 
 

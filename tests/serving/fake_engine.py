@@ -106,9 +106,7 @@ class FakeEngine:
             choice["text"] = text
         usage = {"prompt_tokens": 3, "completion_tokens": words, "total_tokens": words + 3}
         head = self._head("chat.completion" if chat else "text_completion")
-        # Under its own name: an engine of other weights names those asked for nowhere.
-        echo = {**body, "model": self.served_name}
-        return head | {"choices": [choice], "usage": usage, "echo": echo}
+        return head | {"choices": [choice], "usage": usage, "echo": body}
 
     async def _stream(
         self, body: dict[str, Any], words: int, pause: float, chat: bool

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -19,11 +20,15 @@ from tests.serving.cache_support import CHAT, event, gateway, put, served
 from tests.serving.serving_support import MODEL, bearer
 
 WRONG = {"id": "1", "model": f"{MODEL}@v0009-000000000000", "choices": [{"text": "wrong"}]}
+# What was asked for stands in its answer, but it is another that answers.
+ECHO, ECHO_STREAM = Response(), Response()
 BABBLE: dict[str, Response] = {
     "no JSON": Response("<html>welcome</html>", media_type="application/json"),
     "nothing": Response(b"", media_type="application/json"),
     "no completion": JSONResponse({"status": "ok"}),
     "other weights": JSONResponse(WRONG),
+    "other weights that tell what was asked for": ECHO,
+    "a stream of other weights that tells it": ECHO_STREAM,
     "does not know the model": JSONResponse({"error": {"message": "no such model"}}, 404),
     "a stream of other weights": Response(event(WRONG), media_type="text/event-stream"),
     "a stream of nothing": Response(b": hello\n\n", media_type="text/event-stream"),
@@ -39,11 +44,19 @@ class Babbler:
     said: Response = field(default_factory=Response)
     asked: int = 0
 
+    def _said(self, body: dict[str, Any]) -> Response:
+        echo = {"echo": body, **WRONG}
+        if self.said is ECHO:
+            return JSONResponse(echo)
+        if self.said is ECHO_STREAM:
+            return Response(event(echo), media_type="text/event-stream")
+        return self.said
+
     async def complete(self, request: Request) -> Response:
         body = await request.json()
         self.asked += 1
         if self.asked <= self.times:
-            return self.said
+            return self._said(body)
         text = {"delta": {"content": "right"}} if body.get("stream") else {"text": "right"}
         choice = {"index": 0, "finish_reason": "stop", **text}
         head = {"id": "1", "created": 1, "model": body["model"], "choices": [choice]}
