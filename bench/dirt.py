@@ -40,7 +40,7 @@ def found_by_kind(result: CleanResult, key: list[dict[str, Any]]) -> dict[str, t
             found[kind].append(record in masked or record in dropped)
         elif kind in COPIES:
             found[kind].append(record in dropped or entry["related"] in dropped)
-        else:
+        elif entry["expected"] == "dropped":
             found[kind].append(record in dropped)
     return {kind: (sum(hits), len(hits)) for kind, hits in sorted(found.items())}
 
@@ -49,7 +49,7 @@ def clean_lost(
     result: CleanResult, raw: pd.DataFrame, key: list[dict[str, Any]]
 ) -> tuple[int, int]:
     """Return how many clean rows were lost (not to a copy of their own), and how many there are."""
-    named = {entry["record_id"] for entry in key}
+    named = {entry["record_id"] for entry in key if entry["expected"] != "kept"}
     ledger = result.ledger.set_index("record_id")
     clean_rows = [record for record in raw["record_id"] if record not in named]
     reasons = ledger.loc[clean_rows]

@@ -145,7 +145,25 @@ def test_key_counts_and_references(orders: Rows, key: Rows, golden: Rows) -> Non
     assert {row["record_id"] for row in key} <= known
     assert {row["related"] for row in key if row["related"]} <= known
     expected = {"personal_data": "masked", "not_canonical": "rewritten"}
+    expected["hidden_instruction"] = "kept"
     assert all(row["expected"] == expected.get(row["kind"], "dropped") for row in key)
+
+
+def test_hidden_instructions_are_in_their_messages_and_not_obeyed(orders: Rows, key: Rows) -> None:
+    by_id, planted = _by_id(orders), _of_kind(key, "hidden_instruction")
+    kinds = {row["detail"].partition(": ")[0] for row in planted}
+    assert kinds == set(load_parts().sentences["hidden_instructions"])
+    for row in planted:
+        order, (kind, *values) = by_id[row["record_id"]], row["detail"].split(": ")
+        assert undecidable(order["input"], json.loads(order["output"])) == []
+        assert kind == "encoded" or all(value in order["input"] for value in values)
+        assert not any(value in order["output"] for value in values if not value.isdecimal())
+    # What is trained on is not what is measured.
+    injected = read_jsonl(HERE / "injected.jsonl")
+    for row in planted:
+        text = by_id[row["record_id"]]["input"]
+        assert max(similarity(text, one["input"]) for one in injected) < 0.5
+    assert {row["attack"] for row in injected} - kinds >= {"threat", "bribe", "examples", "format"}
 
 
 def test_copies_are_what_they_are_called(orders: Rows, key: Rows) -> None:

@@ -112,7 +112,8 @@ def test_tickets_are_raw_annotations(tickets: Rows, taxonomy: list[str]) -> None
 def test_every_core_is_one_ticket_and_no_category_is_thin(tickets: Rows, key: Rows) -> None:
     parts = load_parts()
     cores = sum(map(len, parts.cores.values()))
-    extra = [row for row in key if row["kind"] not in {"personal_data", "wrong_label"}]
+    changed = {"personal_data", "wrong_label", "hidden_instruction"}
+    extra = [row for row in key if row["kind"] not in changed]
     assert len(tickets) - len(extra) == cores
     kept = Counter(row["output"] for row in _clean(tickets, key))
     assert min(kept.values()) >= 25
@@ -120,17 +121,18 @@ def test_every_core_is_one_ticket_and_no_category_is_thin(tickets: Rows, key: Ro
 
 def test_key_counts_and_references(tickets: Rows, key: Rows, golden: Rows) -> None:
     counts = Counter(row["kind"] for row in key)
-    expected = dict(ticket_dirt.COUNTS, conflict=2 * ticket_dirt.COUNTS["conflict"])
+    planted = dict(ticket_dirt.COUNTS, conflict=2 * ticket_dirt.COUNTS["conflict"])
     assert {kind: n for kind, n in counts.items() if kind != "overlap"} == {
-        kind: n for kind, n in expected.items() if kind != "overlap"
+        kind: n for kind, n in planted.items() if kind != "overlap"
     }
-    assert len({row["related"] for row in _of_kind(key, "overlap")}) == expected["overlap"]
+    assert len({row["related"] for row in _of_kind(key, "overlap")}) == planted["overlap"]
     assert len({row["record_id"] for row in key}) == len(key)
     known = {row["record_id"] for row in tickets} | {row["example_id"] for row in golden}
     assert {row["record_id"] for row in key} <= known
     assert {row["related"] for row in key if row["related"]} <= known
     for row in key:
-        assert row["expected"] == ("masked" if row["kind"] == "personal_data" else "dropped")
+        expected = {"personal_data": "masked", "hidden_instruction": "kept"}
+        assert row["expected"] == expected.get(row["kind"], "dropped")
 
 
 def test_originals_come_before_their_copies_and_carry_no_other_dirt(key: Rows) -> None:
@@ -188,6 +190,21 @@ def test_wrong_labels_are_clearly_wrong(tickets: Rows, key: Rows) -> None:
         given = by_id[row["record_id"]]["output"]
         assert given != right
         assert given not in neighbours[right]
+
+
+def test_hidden_instructions_are_in_their_tickets_and_not_obeyed(tickets: Rows, key: Rows) -> None:
+    by_id, injected = _by_id(tickets), read_jsonl(HERE / "injected.jsonl")
+    planted = _of_kind(key, "hidden_instruction")
+    kinds = {row["detail"].partition(": ")[0] for row in planted}
+    assert kinds == set(load_parts().shared["hidden_instructions"])
+    for row in planted:
+        ticket, (kind, _, other) = by_id[row["record_id"]], row["detail"].partition(": ")
+        assert ticket["output"] != other
+        assert other in ticket["input"] or kind == "encoded"
+    # What is trained on is not what is measured: no wording of the check is among them.
+    texts = [by_id[row["record_id"]]["input"] for row in planted]
+    assert _similarities(texts, [row["input"] for row in injected]).max() < 0.5
+    assert {row["attack"] for row in injected} - kinds >= {"threat", "bribe", "examples", "format"}
 
 
 def test_empty_long_and_personal_rows(tickets: Rows, key: Rows) -> None:

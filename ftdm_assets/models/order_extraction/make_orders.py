@@ -43,6 +43,8 @@ ORDERS = 1420
 _NEAR, _NEAR_GOLDEN = 0.68, 0.5
 _MOST_ATTEMPTS = 20
 _NEAR_BASE_CHARACTERS = 170
+# In a shorter one the instruction would be most of the message, and it near to another.
+_HIDDEN_BASE_CHARACTERS = 60
 
 
 def clean_drafts(parts: Parts, golden: list[str]) -> tuple[list[Draft], dict[str, int]]:
@@ -100,6 +102,9 @@ def all_drafts(parts: Parts, golden: list[dict[str, str]]) -> list[Draft]:
         *order_dirt.invalid_json(take(with_lines, COUNTS["invalid_json"])),
         *order_dirt.schema_breaches(take(with_lines, COUNTS["schema_breach"])),
         *order_dirt.not_canonical(take(with_lines, COUNTS["not_canonical"])),
+        *order_dirt.hidden_instructions(
+            take(with_lines, COUNTS["hidden_instruction"], _HIDDEN_BASE_CHARACTERS), parts
+        ),
     ]
     by_key = {draft.key: draft for draft in changed}
     drafts = [by_key.get(draft.key, draft) for draft in clean]

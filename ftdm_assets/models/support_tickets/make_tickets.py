@@ -23,6 +23,7 @@ from ftdm_assets.made_data.drafts import (
 )
 from ftdm_assets.models.support_tickets.ticket_dirt import (
     COUNTS,
+    hidden_instructions,
     neighbour,
     personal_data,
     wrong_labels,
@@ -90,7 +91,9 @@ def all_drafts(parts: Parts, golden: list[dict[str, str]]) -> list[Draft]:
     exact = take(pool, COUNTS["exact_duplicate"])
     wrong = wrong_labels(take(pool, COUNTS["wrong_label"]), parts)
     overlap = take(pool, COUNTS["overlap"])
-    changed = {draft.key: draft for draft in (*personal, *wrong)}
+    # Taken last: what the others are drawn from stays as it was without them.
+    hidden = hidden_instructions(take(pool, COUNTS["hidden_instruction"]), parts)
+    changed = {draft.key: draft for draft in (*personal, *wrong, *hidden)}
     drafts = [changed.get(draft.key, draft) for draft in clean]
     shared = parts.shared
     ambiguous = ((case["text"], case["labels"]) for case in shared["ambiguous"])
