@@ -1,8 +1,9 @@
 """Asking again what a hung replica may hold: a completion has no side effects but its cost.
 
-When a replica is taken out because it hangs, every request that waits there for the head of an
-answer is sent once more, to another, and the first answer counts; the other is broken off, which
-has the engine drop it. After the head, a stream is broken off only if it has been silent since.
+When a replica is taken out because it hangs or is gone, every request that waits there for the head
+of an answer is sent once more, to another, and the first answer counts; the other is broken off,
+which has the engine drop it. After the head, a stream is broken off only if it has been silent
+since.
 """
 
 import asyncio

@@ -6,7 +6,8 @@ that gave a call garbage, or an answer of other weights, is out at once; one tha
 connection as well.
 
 This runs in each gateway process: only there it is known what a replica has answered, and which
-calls wait for one that hangs. Each judges for itself, and no gateway needs another.
+calls wait for one that hangs, or that is stopping: vLLM then takes no connection any more, and does
+not answer what it has at work either. Each judges for itself, and no gateway needs another.
 
 Invariants:
 - out within 2 s: half a second until it is asked, 0.8 to answer (a gateway that gets no processor
@@ -34,6 +35,8 @@ _PERIOD_S, _LIST_EVERY_S, _SOONEST_S = 0.5, 1.0, 0.1
 _PROOFS_AFTER_GARBAGE = 3
 # Answers that are another's: such a replica is never in rotation, not even as the last one.
 _NEVER = frozenset({"wrong", "garbage"})
+# Those that may never answer what they have at work.
+_HOLDS = ("slow", "dead")
 
 Key = tuple[str, tuple[str, ...]]
 
@@ -144,7 +147,7 @@ class _Watched:
         seen.owes(1)
         _log.warning("%s: %s is out of rotation: %s", self.version.version, url, reason)
         self._rotation.note_out(self.version, url, reason)
-        if reason == "slow":
+        if reason in _HOLDS:
             self.hung.set_result(url)
             self.hung = asyncio.get_running_loop().create_future()
 
@@ -203,7 +206,7 @@ class Rotation:
             watched.suspect(url, verdict)
 
     def hung(self, version: Version) -> asyncio.Future[str] | None:
-        """Return what ends, with its address, when the next replica is out because it hangs.
+        """Return what ends, with its address, when the next replica is out that may hold calls.
 
         None where nobody else could be asked instead.
         """
@@ -228,7 +231,7 @@ class Rotation:
     def note_out(self, version: Version, url: str, reason: str) -> None:
         """Count a replica that has been taken out, and tell those that wait for it."""
         self.taken_out[version.model, version.version, reason] += 1
-        if reason == "slow":
+        if reason in _HOLDS:
             self.on_hung(url)
 
     async def _run(self, versions: Callable[[], Iterable[Version]]) -> None:

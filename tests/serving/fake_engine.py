@@ -6,7 +6,8 @@ The last message steers the answer: `words=N pause=S` gives N words with S secon
 `status=N` an error of that status, `hang` no answer at all. Every answer names this process
 (`system_fingerprint` = pid) and echoes the request's fields and headers, so that a test can see
 who answered and what arrived. `POST /become/wrong` makes it serve another version from then on,
-`/become/garbage` has it answer nonsense though it still says who it is, `/become/well` ends both.
+`/become/garbage` has it answer nonsense though it still says who it is, `/become/stuck` has it
+answer no completion, `/become/well` ends all three.
 """
 
 import argparse
@@ -45,7 +46,7 @@ class FakeEngine:
 
     def __init__(self, served_name: str) -> None:
         self.served_name = self._own_name = served_name
-        self._babbles = False
+        self._babbles = self._stuck = False
 
     async def become(self, request: Request) -> Response:
         self.be(request.path_params["what"])
@@ -53,7 +54,7 @@ class FakeEngine:
 
     def be(self, what: str) -> None:
         self.served_name = "other@v0009-000000000000" if what == "wrong" else self._own_name
-        self._babbles = what == "garbage"
+        self._babbles, self._stuck = what == "garbage", what == "stuck"
 
     async def health(self, _: Request) -> Response:
         return Response(status_code=200)
@@ -73,7 +74,7 @@ class FakeEngine:
             error = {"message": message, "type": "NotFoundError", "param": "model", "code": 404}
             return JSONResponse({"error": error}, status_code=404)
         text = _prompt(body)
-        if "hang" in text:
+        if self._stuck or "hang" in text:
             await asyncio.sleep(3600)
         status = int(_number(text, "status", 200))
         if status != 200:

@@ -131,6 +131,26 @@ def test_a_replica_that_is_another_is_never_heard_and_comes_back(
     assert sum(float(one.rsplit(" ", 1)[1]) for one in metrics if one.startswith(counted)) >= 1
 
 
+def test_a_replica_that_is_stopping_holds_no_request(up: Running, version: Version) -> None:
+    pid = up.pid(version.replicas[0].name)
+    with under_load(up) as load:
+        time.sleep(0.5)
+        become(version, "stuck")
+        time.sleep(0.7)
+        # As vLLM does: no connection is taken any more, and what is at work gets no answer.
+        os.kill(pid, signal.SIGTERM)
+        out = seconds_until(lambda: not rotated(up))
+        time.sleep(2 * OUT_WITHIN_S)
+        during = [one for one in load.answers if not one.failure]
+        kill(pid)
+        back = seconds_until(lambda: rotated(up))
+    tell("stopping", load, out=out, back=back)
+    assert load.failures() == []
+    assert out < OUT_WITHIN_S
+    assert longest(load) < out + OUT_WITHIN_S
+    assert len(during) > 20
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_replica_that_hangs_fails_no_request_and_holds_none(
     up: Running, version: Version, stream: bool
