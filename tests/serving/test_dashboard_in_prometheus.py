@@ -45,8 +45,11 @@ def prometheus(folder: Path, metrics_port: int) -> Iterator[str]:
     command += [f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address=127.0.0.1:{port}"]
     with (folder / "prometheus.log").open("wb") as log:
         running = subprocess.Popen(command, stdout=log, stderr=log)
+        url = f"http://127.0.0.1:{port}"
         try:
-            yield f"http://127.0.0.1:{port}"
+            # It answers 503 to queries until it has read its data folder.
+            until(lambda: httpx.get(f"{url}/-/ready", trust_env=False).status_code == 200)
+            yield url
         finally:
             running.terminate()
             running.wait(20)
