@@ -5,9 +5,9 @@ A key is `ftdm_ID_SECRET`: the id names it in lists and logs, the secret is 256 
 Invariants:
 - the secret is shown once, when it is made; kept is the SHA-256 of the whole key. So much chance
   cannot be guessed from its digest, which a slow password hash would only make dear to check;
-- digests are compared in constant time; every check reads the database, so that a revocation
-  counts from the next request on (in a shared one on all gateways within a second:
-  `serving.mirror`);
+- digests are compared in constant time; every check asks the database whether anybody has written,
+  so that a revocation counts from the next request on (in a shared one on all gateways within a
+  second: `serving.mirror`);
 - no key is ever deleted, made valid again or allowed more, and nothing of it is changed but what
   ends it (triggers refuse it): a revoked or expired key still says who had it and who made it. A
   key that came by rotation names the one that it replaces.
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from serving import names
-from serving.database import Refusal, Schema, open_database
+from serving.database import Refusal, Remembered, Schema, open_database
 
 PREFIX = "ftdm"
 ANY_MODEL = "*"
@@ -132,8 +132,7 @@ class KeyStore:
 
     def __init__(self, home: Path, *, watching: bool = False) -> None:
         self._db = open_database(home, _SCHEMA, watching=watching)
-        self._found: dict[str, ApiKey] = {}
-        self._found_at: object | None = None
+        self._found: Remembered[ApiKey] = Remembered(self._db)
 
     def __enter__(self) -> "KeyStore":
         return self
@@ -194,13 +193,11 @@ class KeyStore:
 
         The database says each time whether anybody has written since; only then it is read anew.
         """
-        if (now := self._db.state()) is None or now != self._found_at:
-            self._found, self._found_at = {}, now
-        digest = _digest(text)
-        found = self._found.get(digest) or self._find(text, digest)
+        known, digest = self._found.known(), _digest(text)
+        found = known.get(digest) or self._find(text, digest)
         # No more than there are keys: what is not known is asked for each time.
         if found is not None:
-            self._found[digest] = found
+            known[digest] = found
         return found
 
     def _find(self, text: str, digest: str) -> ApiKey | None:

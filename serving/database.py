@@ -19,9 +19,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from serving.home import DATABASE_VARIABLE, Home
+
+T = TypeVar("T")
 
 
 class DatabaseError(Exception):
@@ -157,8 +159,7 @@ class SqliteDatabase:
 
     def state(self) -> object:
         """Return a mark of all writes, those of others and our own."""
-        by_others = self.connection.execute("PRAGMA data_version").fetchone()[0]
-        return by_others, self.connection.total_changes
+        return writes_of_others(self.connection), self.connection.total_changes
 
     def close(self) -> None:
         """Close the file."""
@@ -191,6 +192,25 @@ class Watched(SqliteDatabase):
         self._state = None
 
 
+class Remembered(Generic[T]):
+    """What was read of a database, by name, for as long as nobody has written to it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._state: object | None = None
+        self._known: dict[str, T] = {}
+
+    def known(self) -> dict[str, T]:
+        """Return what still counts, for the caller to add to.
+
+        The database says each time whether anybody has written since; where it cannot say, nothing
+        counts.
+        """
+        if (now := self._database.state()) is None or now != self._state:
+            self._known, self._state = {}, now
+        return self._known
+
+
 def connect(path: Path, schema: Schema) -> sqlite3.Connection:
     """Open a SQLite file; what is missing of the schema is made first, in one transaction."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -209,6 +229,11 @@ def connect(path: Path, schema: Schema) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def writes_of_others(db: sqlite3.Connection) -> int:
+    """Return what changes with every write to the file by another connection."""
+    return int(db.execute("PRAGMA data_version").fetchone()[0])
 
 
 @contextmanager

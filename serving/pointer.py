@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from serving import names
-from serving.database import open_database
+from serving.database import Remembered, open_database
 from serving.pointer_tables import SCHEMA, version_from, version_row
 from serving.versions import Kind, Move, Pointer, PointerError, State, UnknownModelError, Version
 
@@ -29,8 +29,7 @@ class PointerStore:
 
     def __init__(self, home: Path, *, watching: bool = False) -> None:
         self._db = open_database(home, SCHEMA, watching=watching)
-        self._resolved: dict[str, Version] = {}
-        self._resolved_at: object | None = None
+        self._resolved: Remembered[Version] = Remembered(self._db)
 
     def __enter__(self) -> "PointerStore":
         return self
@@ -119,11 +118,9 @@ class PointerStore:
         Raises:
             UnknownModelError: Nothing goes by that name.
         """
-        if (now := self._db.state()) is None or now != self._resolved_at:
-            self._resolved, self._resolved_at = {}, now
-        found = self._resolved.get(asked)
-        if found is None:
-            found = self._resolved[asked] = self._resolve(asked)
+        known = self._resolved.known()
+        if (found := known.get(asked)) is None:
+            found = known[asked] = self._resolve(asked)
         return found
 
     def _resolve(self, asked: str) -> Version:

@@ -28,7 +28,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
 from ftdm_assets.provenance.chain_links import Head, following, link
-from serving.database import Refusal, Schema, connect, shared_url, transaction, trigger
+from serving.database import (
+    Refusal,
+    Schema,
+    connect,
+    shared_url,
+    transaction,
+    trigger,
+    writes_of_others,
+)
 from serving.head_file import HeadFile
 from serving.home import Home
 
@@ -187,8 +195,7 @@ class RequestLog:
 
     def _settled(self, db: sqlite3.Connection) -> Head:
         """Return the head that the next entry follows; take in what others have written since."""
-        (others,) = db.execute("PRAGMA data_version").fetchone()
-        if others == self._others:
+        if (others := writes_of_others(db)) == self._others:
             return self._head
         head, checked = self._head, self._head.count == 0
         for row in (Row(*one) for one in db.execute(_ROWS, (head.count, -1))):

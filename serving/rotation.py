@@ -146,8 +146,9 @@ class _Watched:
         seen.rotated = False
         seen.owes(1)
         _log.warning("%s: %s is out of rotation: %s", self.version.version, url, reason)
-        self._rotation.note_out(self.version, url, reason)
+        self._rotation.note_out(self.version, reason)
         if reason in _HOLDS:
+            self._rotation.on_hung(url)
             self.hung.set_result(url)
             self.hung = asyncio.get_running_loop().create_future()
 
@@ -228,11 +229,9 @@ class Rotation:
             for replica in one.version.replicas
         }
 
-    def note_out(self, version: Version, url: str, reason: str) -> None:
-        """Count a replica that has been taken out, and tell those that wait for it."""
+    def note_out(self, version: Version, reason: str) -> None:
+        """Count a replica that has been taken out."""
         self.taken_out[version.model, version.version, reason] += 1
-        if reason in _HOLDS:
-            self.on_hung(url)
 
     async def _run(self, versions: Callable[[], Iterable[Version]]) -> None:
         while True:

@@ -1,5 +1,7 @@
 """Hides an instruction to the program that reads a message in it: what a model has to pass over.
 
+It is no dirt: the label stays what it was.
+
 Invariants: nothing of the message goes lost; what looks like a turn of a conversation comes last,
 since what followed it would belong to another one.
 """
@@ -7,8 +9,11 @@ since what followed it would belong to another one.
 import base64
 import random
 import re
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from ftdm_assets.made_data.drafts import Draft, Stream
 
 _SLOT = re.compile(r"\{(\w+)\}")
 _ENCODED = "encoded"
@@ -27,6 +32,36 @@ class Hidden(NamedTuple):
     text: str
     kind: str
     values: dict[str, str]
+
+
+def hidden_instructions(
+    bases: Iterable[Draft],
+    said: Mapping[str, Any],
+    slots: Callable[[Draft], Mapping[str, Sequence[str]]],
+    stream: Stream,
+) -> list[Draft]:
+    """Return the bases with an instruction in their text, and the label that they had.
+
+    Args:
+        bases: clean drafts.
+        said: the hand-written parts: `hidden_instructions` and `encodings`.
+        slots: what may fill the slots of an instruction in a draft.
+        stream: where the draws come from.
+    """
+    drafts = []
+    for base in bases:
+        text, kind, values = hidden_in(
+            base.text,
+            said["hidden_instructions"],
+            said["encodings"],
+            slots(base),
+            stream("hidden", base.key),
+        )
+        detail = ": ".join([kind, *values.values()])
+        drafts.append(
+            replace(base, text=text, kind="hidden_instruction", detail=detail, expected="kept")
+        )
+    return drafts
 
 
 def hidden_in(

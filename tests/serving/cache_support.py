@@ -5,7 +5,7 @@ import json
 import subprocess
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from serving.local_key import local_key
 from serving.pointer import PointerStore
 from serving.stack_programs import pongs, valkey_binary
 from serving.versions import CacheTerms, Version
-from tests.serving.as_replica import AsReplica, version_at
+from tests.serving.as_replica import AsReplica, replica_at, version_at
 from tests.serving.serving_support import MODEL, unasked
 
 CHAT = "/v1/chat/completions"
@@ -195,9 +195,10 @@ def put(
     number: int = 1,
     temperature: float | None = 0.0,
     form: Mapping[str, Any] | None = None,
+    beside: Sequence[str] = (),
     **terms: Any,
 ) -> Version:
-    """Record a version that this replica serves, with the form of its answers, and promote it."""
+    """Record a version that these replicas serve, with the form of its answers, and promote it."""
     full = f"{MODEL}-v{number:04d}"
     folder = home / full
     folder.mkdir(exist_ok=True)
@@ -207,7 +208,8 @@ def put(
     made = version_at(
         url, MODEL, full, f"{MODEL}@v{number:04d}", folder=folder, cache=CacheTerms(**terms)
     )
-    version = replace(made, form=form or {})
+    further = tuple(replica_at(one, made.served_name) for one in beside)
+    version = replace(made, form=form or {}, replicas=made.replicas + further)
     with PointerStore(home) as store:
         version = store.record_version(version)
         store.promote(MODEL, full, by="t", reason="r", admit=unasked)

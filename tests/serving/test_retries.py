@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,9 +16,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from serving.hedge import hedged
-from serving.pointer import PointerStore
 from serving.retry_budget import RetryBudget
-from tests.serving.as_replica import AsReplica, replica_at
+from tests.serving.as_replica import AsReplica
 from tests.serving.cache_support import CHAT, FakeReplica, chat, gateway, put, served
 from tests.serving.serving_support import bearer
 
@@ -105,10 +104,7 @@ def test_what_was_long_at_work_when_it_was_lost_is_sent_again(tmp_path: Path) ->
     one, other = Loses(for_s=1.0), FakeReplica("well")
     app = AsReplica(Starlette(routes=[Route(CHAT, one.complete, methods=["POST"])]))
     with served(app) as losing, served(other.app()) as well:
-        version = put(tmp_path, losing)
-        replicas = tuple(replica_at(url, version.served_name) for url in (losing, well))
-        with PointerStore(tmp_path) as store:
-            store.record_version(replace(version, replicas=replicas))
+        put(tmp_path, losing, beside=[well])
         # It searches for 0.4 s only, which the loss alone takes longer than.
         with (
             gateway(tmp_path, None) as gate,
@@ -124,10 +120,7 @@ def test_what_was_long_at_work_when_it_was_lost_is_sent_again(tmp_path: Path) ->
 def test_a_first_failure_of_a_replica_is_not_the_answer(tmp_path: Path, both: bool) -> None:
     one, other = FakeReplica("ending", failures=1_000), FakeReplica("well", failures=1_000 * both)
     with served(one.app()) as ending, served(other.app()) as well:
-        version = put(tmp_path, ending)
-        replicas = tuple(replica_at(url, version.served_name) for url in (ending, well))
-        with PointerStore(tmp_path) as store:
-            store.record_version(replace(version, replicas=replicas))
+        put(tmp_path, ending, beside=[well])
         with (
             gateway(tmp_path, None) as gate,
             httpx.Client(headers=bearer(gate.key), timeout=60) as client,

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from serving.pointer import PointerStore
-from tests.serving.as_replica import AsReplica, replica_at
+from tests.serving.as_replica import AsReplica
 from tests.serving.cache_support import CHAT, event, gateway, put, served
 from tests.serving.serving_support import MODEL, bearer
 
@@ -121,10 +120,7 @@ def test_it_is_asked_again_when_it_answers_rightly(
 
 @contextmanager
 def asking(home: Path, urls: list[str]) -> Iterator[Callable[[bool], tuple[int, str]]]:
-    version = put(home, urls[0])
-    replicas = tuple(replica_at(url, version.served_name) for url in urls)
-    with PointerStore(home) as store:
-        store.record_version(replace(version, replicas=replicas))
+    put(home, urls[0], beside=urls[1:])
     body = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
     with gateway(home, None) as running, httpx.Client(headers=bearer(running.key)) as client:
 

@@ -22,6 +22,7 @@ from ftdm_assets.made_data.drafts import (
     take,
     write,
 )
+from ftdm_assets.made_data.hidden import hidden_instructions
 from ftdm_assets.models.order_extraction import order_dirt
 from ftdm_assets.models.order_extraction.order_dirt import COUNTS
 from ftdm_assets.models.order_extraction.order_parts import (
@@ -102,8 +103,11 @@ def all_drafts(parts: Parts, golden: list[dict[str, str]]) -> list[Draft]:
         *order_dirt.invalid_json(take(with_lines, COUNTS["invalid_json"])),
         *order_dirt.schema_breaches(take(with_lines, COUNTS["schema_breach"])),
         *order_dirt.not_canonical(take(with_lines, COUNTS["not_canonical"])),
-        *order_dirt.hidden_instructions(
-            take(with_lines, COUNTS["hidden_instruction"], _HIDDEN_BASE_CHARACTERS), parts
+        *hidden_instructions(
+            take(with_lines, COUNTS["hidden_instruction"], _HIDDEN_BASE_CHARACTERS),
+            parts.sentences,
+            lambda _: parts.sentences["hidden_slots"],
+            stream,
         ),
     ]
     by_key = {draft.key: draft for draft in changed}

@@ -1,8 +1,7 @@
-"""Plants what is the orders' own: wrong answers, no valid JSON, and hidden instructions.
+"""Plants the dirt that is the orders' own: wrong answers, and answers that are no valid JSON.
 
 Invariants: a base order carries at most one kind of dirt; a wrong answer keeps the schema, an
-invalid one breaks it or is no JSON; the key holds the right answer of both. A hidden instruction is
-no dirt: the answer stays what it was, so that a model learns to pass it over.
+invalid one breaks it or is no JSON; the key holds the right answer of both.
 """
 
 import json
@@ -12,7 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 from ftdm_assets.made_data.drafts import Draft
-from ftdm_assets.made_data.hidden import hidden_in
 from ftdm_assets.made_data.personal_values import personal_values
 from ftdm_assets.models.order_extraction import order_values as values
 from ftdm_assets.models.order_extraction.order_parts import Parts, output_text, stream
@@ -107,20 +105,6 @@ def personal_data(bases: Iterable[tuple[Draft, int]], parts: Parts) -> list[Draf
                 detail=kind,
                 expected="masked",
             )
-        )
-    return drafts
-
-
-def hidden_instructions(bases: Iterable[Draft], parts: Parts) -> list[Draft]:
-    """Return the bases with an instruction to the program that reads them in their message."""
-    drafts, said = [], parts.sentences
-    for base in bases:
-        rng = stream("hidden", base.key)
-        forms, encodings = said["hidden_instructions"], said["encodings"]
-        text, kind, values = hidden_in(base.text, forms, encodings, said["hidden_slots"], rng)
-        detail = ": ".join([kind, *values.values()])
-        drafts.append(
-            replace(base, text=text, kind="hidden_instruction", detail=detail, expected="kept")
         )
     return drafts
 

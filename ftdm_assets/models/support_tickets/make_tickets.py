@@ -21,9 +21,9 @@ from ftdm_assets.made_data.drafts import (
     take,
     write,
 )
+from ftdm_assets.made_data.hidden import hidden_instructions
 from ftdm_assets.models.support_tickets.ticket_dirt import (
     COUNTS,
-    hidden_instructions,
     neighbour,
     personal_data,
     wrong_labels,
@@ -92,7 +92,14 @@ def all_drafts(parts: Parts, golden: list[dict[str, str]]) -> list[Draft]:
     wrong = wrong_labels(take(pool, COUNTS["wrong_label"]), parts)
     overlap = take(pool, COUNTS["overlap"])
     # Taken last: what the others are drawn from stays as it was without them.
-    hidden = hidden_instructions(take(pool, COUNTS["hidden_instruction"]), parts)
+    others = {label: {"other": [name for name in parts.cores if name != label]}
+              for label in parts.cores}  # fmt: skip
+    hidden = hidden_instructions(
+        take(pool, COUNTS["hidden_instruction"]),
+        parts.shared,
+        lambda base: others[base.label],
+        stream,
+    )
     changed = {draft.key: draft for draft in (*personal, *wrong, *hidden)}
     drafts = [changed.get(draft.key, draft) for draft in clean]
     shared = parts.shared

@@ -1,7 +1,6 @@
-"""Plants what is the tickets' own: wrong categories, personal data and hidden instructions.
+"""Plants the dirt that is the tickets' own: wrong categories and personal data.
 
-Invariants: a base ticket carries at most one kind of dirt; labels stay within the taxonomy. A
-hidden instruction is no dirt: the ticket keeps its label, so that a model learns to pass it over.
+Invariants: a base ticket carries at most one kind of dirt; labels stay within the taxonomy.
 """
 
 import random
@@ -9,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from ftdm_assets.made_data.drafts import Draft
-from ftdm_assets.made_data.hidden import hidden_in
 from ftdm_assets.models.support_tickets.ticket_parts import Parts, stream
 from ftdm_assets.models.support_tickets.ticket_text import fill, render
 
@@ -68,21 +66,6 @@ def personal_data(bases: Iterable[Draft], parts: Parts) -> list[Draft]:
                 detail=",".join(sorted(kinds)),
                 expected="masked",
             )
-        )
-    return drafts
-
-
-def hidden_instructions(bases: Iterable[Draft], parts: Parts) -> list[Draft]:
-    """Return the bases with an instruction to whoever sorts them in their text."""
-    drafts, said = [], parts.shared
-    for base in bases:
-        others = {"other": [name for name in parts.cores if name != base.label]}
-        rng = stream("hidden", base.key)
-        forms, encodings = said["hidden_instructions"], said["encodings"]
-        text, kind, values = hidden_in(base.text, forms, encodings, others, rng)
-        detail = ": ".join([kind, *values.values()])
-        drafts.append(
-            replace(base, text=text, kind="hidden_instruction", detail=detail, expected="kept")
         )
     return drafts
 
